@@ -1,0 +1,1 @@
+"""The ledger: the only shared state, and the one place that decides what happens to a digest."""

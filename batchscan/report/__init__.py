@@ -1,0 +1,1 @@
+"""Reports: one JSONL row per input, and the summary that a person reads."""
