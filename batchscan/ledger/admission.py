@@ -1,0 +1,209 @@
+"""The stat cache, and admission: which inputs get their row at once, and which wait.
+
+Admission is one transaction per batch: the primary key of ``scan`` decides whether a digest is new,
+not a look-up before it. Which input of this run had the same bytes first is kept in a temporary
+table: on disk, so that memory does not grow with the files, but never synced.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, select
+from sqlalchemy import Row as Record
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from batchscan.ledger.schema import artifact, file, scan, seen, verdict, waiting
+from batchscan.ledger.standing import (
+    CURRENT_VERDICT,
+    Content,
+    Decision,
+    Freshness,
+    Item,
+    Known,
+    Standing,
+    candidate_key,
+    select_standing,
+    standing,
+)
+from batchscan.ledger.store import Ledger
+from batchscan.models import Artifact, FileStat, Problem, ScanState
+
+_NOTES = msgspec.json.Decoder(tuple[str, ...])
+_PROBLEM = msgspec.json.Decoder(Problem)
+
+RACY_NS = 2_000_000_000
+"""A file modified this shortly before it was read may change again without a new time stamp."""
+
+
+class Admission:
+    """Admits inputs of one run at the ledger's scope."""
+
+    def __init__(self, ledger: Ledger, run: int) -> None:
+        self._ledger = ledger
+        self._scope = ledger.scope
+        self._run = run
+
+    async def known(self, locations: Sequence[bytes]) -> dict[bytes, Known]:
+        """Look up what is known of files, by absolute path in raw bytes; at most a few hundred."""
+        statement = (
+            select_standing(
+                file.c.location,
+                file.c.size,
+                file.c.mtime_ns,
+                file.c.inode,
+                file.c.digest,
+                artifact.c.file_count,
+                artifact.c.notes,
+                artifact.c.problem.label("refusal"),
+            )
+            .select_from(
+                file.join(artifact, artifact.c.digest == file.c.digest)
+                .outerjoin(scan, and_(scan.c.scope == self._scope, scan.c.digest == file.c.digest))
+                .outerjoin(verdict, CURRENT_VERDICT)
+            )
+            .where(file.c.location.in_(locations))
+        )
+        return await self._ledger.read(lambda c: {row.location: _known(row) for row in c.execute(statement)})
+
+    async def admit(self, items: Sequence[Item], *, fresh: Freshness, read_at_ns: int) -> list[Decision]:
+        """Decide for each input: row now, or wait for the digest's verdict.
+
+        Args:
+            items: inputs in the order of discovery.
+            fresh: which verdicts may be reused.
+            read_at_ns: when the files were read, epoch nanoseconds.
+        """
+
+        def work(connection: Connection) -> list[Decision]:
+            self._remember(connection, [item for item in items if item.fresh], read_at_ns)
+            firsts = _first_seen(connection, items)
+            digests = {item.content.artifact.digest for item in items if item.content.problem is None}
+            standings = self._standings(connection, sorted(digests))
+            decided = {d: s for d, s in standings.items() if self._decided(s, fresh)}
+            self._enlist(connection, sorted(digests - decided.keys()), standings, fresh)
+            decisions = [
+                Decision(item, first, decided.get(item.content.artifact.digest))
+                for item, first in zip(items, firsts, strict=True)
+            ]
+            self._wait(connection, decisions)
+            return decisions
+
+        return await self._ledger.write(work)
+
+    async def first_seen(self, items: Sequence[Item]) -> list[str | None]:
+        """Note inputs of known digests; tell which path of this run had the same bytes before."""
+        return await self._ledger.read(lambda c: _first_seen(c, items))
+
+    def _remember(self, connection: Connection, items: Sequence[Item], read_at_ns: int) -> None:
+        if not items:
+            return
+        encode = msgspec.json.encode
+        contents = {item.content.artifact.digest: item.content for item in items}
+        connection.execute(
+            upsert(artifact).on_conflict_do_nothing(),
+            [
+                {
+                    "digest": digest,
+                    "size": content.artifact.size,
+                    "file_count": content.artifact.file_count,
+                    "notes": encode(content.artifact.notes),
+                    "problem": None if content.problem is None else encode(content.problem),
+                }
+                for digest, content in contents.items()
+            ],
+        )
+        rows = {}
+        for item in items:
+            stat = item.candidate.stat
+            if stat is None or item.candidate.location is None:
+                continue
+            racy = read_at_ns - stat.mtime_ns < RACY_NS
+            rows[item.candidate.location] = {
+                "location": item.candidate.location,
+                "size": stat.size,
+                "mtime_ns": -1 if racy else stat.mtime_ns,
+                "inode": stat.inode,
+                "digest": item.content.artifact.digest,
+            }
+        statement = upsert(file)
+        changed = {name: statement.excluded[name] for name in ("size", "mtime_ns", "inode", "digest")}
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=[file.c.location], set_=changed),
+            list(rows.values()),
+        )
+
+    def _standings(self, connection: Connection, digests: Sequence[bytes]) -> dict[bytes, Standing]:
+        statement = (
+            select_standing(scan.c.digest)
+            .select_from(scan.outerjoin(verdict, CURRENT_VERDICT))
+            .where(scan.c.scope == self._scope, scan.c.digest.in_(digests))
+        )
+        return {row.digest: standing(row) for row in connection.execute(statement)}
+
+    def _decided(self, found: Standing, fresh: Freshness) -> bool:
+        """A live verdict, or a failure of this very run, gives the row at once."""
+        return fresh.live(found) or (found.state is ScanState.FAILED and found.run == self._run)
+
+    def _enlist(
+        self,
+        connection: Connection,
+        digests: Sequence[bytes],
+        standings: dict[bytes, Standing],
+        fresh: Freshness,
+    ) -> None:
+        """Admit new digests, and those whose verdict is too old or that an earlier run gave up."""
+        again = [
+            digest
+            for digest in digests
+            if digest in standings and standings[digest].state in (ScanState.DONE, ScanState.FAILED)
+        ]
+        start = {"state": ScanState.ADMITTED, "attempt": 0, "polls": 0, "tries": 0, "next_at": fresh.now}
+        new = [{"scope": self._scope, "digest": digest, **start} for digest in digests]
+        if not new:
+            return
+        connection.execute(upsert(scan).on_conflict_do_nothing(), new)
+        if again:
+            connection.execute(
+                scan.update()
+                .where(scan.c.scope == self._scope, scan.c.digest.in_(again))
+                .values(**start, owner=None, submitted_at=None, problem=None, run=None)
+            )
+
+    def _wait(self, connection: Connection, decisions: Sequence[Decision]) -> None:
+        rows = [
+            {
+                "run": self._run,
+                "digest": d.item.content.artifact.digest,
+                "key": candidate_key(d.item.candidate),
+                "candidate": msgspec.json.encode(d.item.candidate),
+                "path": d.item.candidate.path,
+                "duplicate_of": d.duplicate_of,
+            }
+            for d in decisions
+            if d.standing is None and d.item.content.problem is None
+        ]
+        if rows:
+            connection.execute(upsert(waiting).on_conflict_do_nothing(), rows)
+
+
+def _first_seen(connection: Connection, items: Sequence[Item]) -> list[str | None]:
+    """Tell for each item the path of an earlier input with the same bytes, None for the first."""
+    rows = [
+        {"digest": i.content.artifact.digest, "key": candidate_key(i.candidate), "path": i.candidate.path}
+        for i in items
+    ]
+    if not rows:
+        return []
+    connection.execute(upsert(seen).on_conflict_do_nothing(), rows)
+    digests = {row["digest"] for row in rows}
+    statement = select(seen.c.digest, seen.c.key, seen.c.path).where(seen.c.digest.in_(digests))
+    firsts = {row.digest: row for row in connection.execute(statement)}
+    return [None if firsts[row["digest"]].key == row["key"] else firsts[row["digest"]].path for row in rows]
+
+
+def _known(row: Record[Any]) -> Known:
+    found = Artifact(row.digest, row.size, row.file_count, _NOTES.decode(row.notes))
+    refusal = None if row.refusal is None else _PROBLEM.decode(row.refusal)
+    found_standing = None if row.state is None else standing(row)
+    return Known(FileStat(row.size, row.mtime_ns, row.inode), Content(found, refusal), found_standing)

@@ -1,0 +1,131 @@
+"""Runs: what was asked for, where its report is, how far it came."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, insert, select, update
+
+from batchscan.ledger.schema import run
+from batchscan.ledger.store import Ledger
+from batchscan.models import RunState
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator asked for, as far as resuming needs it. Holds no secret.
+
+    Attributes:
+        sources: directories and files as written; relative ones are relative to ``directory``.
+        manifests: manifest files as written; ``-`` is the spooled standard input.
+        directory: working directory of the run.
+        nul: the manifests are separated by NUL.
+        include, exclude: globs.
+        endpoint: name or URL.
+        profile: name of the credentials profile.
+        stdin_sha256: what standard input held, hex.
+        replace: the report replaces an older one when the run ends.
+    """
+
+    sources: tuple[str, ...]
+    manifests: tuple[str, ...] = ()
+    directory: str
+    nul: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    endpoint: str
+    profile: str = "default"
+    stdin_sha256: str | None = None
+    replace: bool = False
+
+    def same_inputs(self, other: "RunRequest") -> bool:
+        """Whether both mean the same inputs, judged by the same service."""
+        return msgspec.structs.replace(self, replace=False) == msgspec.structs.replace(other, replace=False)
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as the ledger knows it; ``id`` is its small number inside the ledger."""
+
+    id: int
+    run_id: str
+    scope: int
+    state: RunState
+    started_at: float
+    finished_at: float | None
+    request: RunRequest
+    report: str
+    counts: dict[str, int]
+
+
+class Runs:
+    """The ``run`` table."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def create(self, run_id: str, request: RunRequest, report: str, *, now: float) -> RunRecord:
+        """Record a run that begins now (epoch seconds), with its report's absolute path."""
+        values = {
+            "run_id": run_id,
+            "scope": self._ledger.scope,
+            "state": RunState.RUNNING,
+            "started_at": now,
+            "request": msgspec.json.encode(request).decode(),
+            "report": report,
+            "counts": "{}",
+        }
+
+        def work(connection: Connection) -> RunRecord:
+            connection.execute(insert(run).values(values))
+            return _record(connection.execute(select(run).where(run.c.run_id == run_id)).one())
+
+        return await self._ledger.write(work)
+
+    async def get(self, run_id: str) -> RunRecord | None:
+        """Find a run by its id."""
+        return await self._first(select(run).where(run.c.run_id == run_id))
+
+    async def latest_for_report(self, report: str) -> RunRecord | None:
+        """Find the newest run that writes to this report."""
+        return await self._first(select(run).where(run.c.report == report).order_by(run.c.id.desc()))
+
+    async def latest_resumable(self) -> RunRecord | None:
+        """Find the newest run that is not complete."""
+        return await self._first(
+            select(run).where(run.c.state != RunState.COMPLETE).order_by(run.c.id.desc()).limit(1)
+        )
+
+    async def latest(self, limit: int) -> list[RunRecord]:
+        """List the newest runs, newest first."""
+        statement = select(run).order_by(run.c.id.desc()).limit(limit)
+        return await self._ledger.read(lambda c: [_record(row) for row in c.execute(statement)])
+
+    async def update(
+        self, record: RunRecord, *, state: RunState, counts: dict[str, int], finished_at: float | None
+    ) -> None:
+        """Write how far the run came."""
+        statement = (
+            update(run)
+            .where(run.c.id == record.id)
+            .values(state=state, counts=msgspec.json.encode(counts).decode(), finished_at=finished_at)
+        )
+        await self._ledger.write(lambda c: c.execute(statement))
+
+    async def _first(self, statement: Select[Any]) -> RunRecord | None:
+        def work(connection: Connection) -> RunRecord | None:
+            row = connection.execute(statement).first()
+            return None if row is None else _record(row)
+
+        return await self._ledger.read(work)
+
+
+def _record(row: Row[Any]) -> RunRecord:
+    return RunRecord(
+        id=row.id,
+        run_id=row.run_id,
+        scope=row.scope,
+        state=RunState(row.state),
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        request=msgspec.json.decode(row.request, type=RunRequest),
+        report=row.report,
+        counts=msgspec.json.decode(row.counts, type=dict[str, int]),
+    )

@@ -1,0 +1,226 @@
+"""The ledger's file: opening, checking, reading, and commits in groups.
+
+One thread owns the one connection. Every access is a function on a Core ``Connection`` that runs
+there; ``docs/decisions/ledger.md`` tells why not an async driver. Writes that arrive while a commit
+is under way share the next one, so its fsync is paid once for all of them. A queued write is carried
+out even if its caller is cancelled, because it is usually an answer that was paid for.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from batchscan.errors import LedgerError
+from batchscan.ledger import schema
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+BUSY_TIMEOUT_MS = 10_000
+BUSY_RETRIES = 6
+"""How often a transaction that met a lock for the whole time-out is tried: a minute in all."""
+
+_PRAGMAS = (
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA cache_size=-65536",
+)
+
+
+class Ledger:
+    """An open ledger. Made by ``open_ledger``.
+
+    Attributes:
+        path: the SQLite file, named in errors.
+        scope: id of the scope that this process works for.
+    """
+
+    def __init__(self, path: Path, connection: Connection, thread: ThreadPoolExecutor) -> None:
+        self.path = path
+        self.scope = 0
+        self._connection = connection
+        self._thread = thread
+        self._queued: deque[tuple[Work[Any], Future[Any]]] = deque()
+
+    async def read(self, work: Work[T]) -> T:
+        """Run ``work`` outside a transaction.
+
+        Raises:
+            LedgerError: the database failed.
+        """
+        return await asyncio.wrap_future(self._thread.submit(self._read, work))
+
+    async def write(self, work: Work[T]) -> T:
+        """Run ``work`` inside a transaction, shared with other writes of the moment, and commit it.
+
+        ``work`` may run twice: when a write beside it fails, each is tried alone.
+
+        Raises:
+            LedgerError: the database failed; nothing of ``work`` was written.
+        """
+        done: Future[T] = Future()
+        self._queued.append((work, done))
+        self._thread.submit(self._commit_queued)
+        return await asyncio.shield(asyncio.wrap_future(done))
+
+    def _read(self, work: Work[T]) -> T:
+        try:
+            return work(self._connection)
+        except DBAPIError as error:
+            raise _translated(error, self.path) from error
+
+    def _commit_queued(self) -> None:
+        """Commit all that is queued; a no-op when an earlier call took it along."""
+        group = []
+        while self._queued:
+            group.append(self._queued.popleft())
+        if len(group) > 1:
+            # Any failure falls through: each is then tried alone, so that it meets only its own error.
+            with suppress(Exception):
+                results = self._transact([work for work, _ in group])
+                for (_, done), result in zip(group, results, strict=True):
+                    done.set_result(result)
+                return
+        for work, done in group:
+            try:
+                done.set_result(self._transact([work])[0])
+            except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
+                done.set_exception(error)
+
+    def _transact(self, works: list[Work[Any]]) -> list[Any]:
+        for left in reversed(range(BUSY_RETRIES)):
+            try:
+                return _in_transaction(self._connection, works)
+            except DBAPIError as error:
+                if not (left and _is_busy(error)):
+                    raise _translated(error, self.path) from error
+        raise AssertionError  # the last try returned or raised
+
+
+def _in_transaction(connection: Connection, works: list[Work[Any]]) -> list[Any]:
+    # IMMEDIATE: a deferred transaction that reads before it writes gets BUSY without waiting when
+    # another process wrote in between.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        results = [work(connection) for work in works]
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        with suppress(SQLAlchemyError):  # SQLite may have rolled back by itself, on a full disk say
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+    return results
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+_MOVE = "or choose another --state-dir"
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "the disk is full; make room and resume the run",
+    sqlite3.SQLITE_IOERR: "the disk does not take reads or writes; check it, then resume the run",
+    sqlite3.SQLITE_READONLY: f"it cannot be written; check its owner and the mount, {_MOVE}",
+    sqlite3.SQLITE_CANTOPEN: f"it cannot be opened; check its owner and the mount, {_MOVE}",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged; keep it for repair, {_MOVE}",
+    sqlite3.SQLITE_NOTADB: f"it is no ledger or is damaged; keep it for repair, {_MOVE}",
+    sqlite3.SQLITE_BUSY: "another process held it for too long; see which processes use this --state-dir",
+}
+
+
+def _translated(error: DBAPIError, path: Path) -> LedgerError:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    primary = code & 0xFF if isinstance(code, int) else 0
+    return LedgerError(f"ledger {path}: {_ADVICE.get(primary, 'unexpected database error')} ({error.orig})")
+
+
+@asynccontextmanager
+async def open_ledger(path: Path, scope: str) -> AsyncIterator[Ledger]:
+    """Open the ledger at ``path`` for one scope, making it where there is none.
+
+    Args:
+        path: the SQLite file; its directory must exist.
+        scope: profile name and endpoint host.
+
+    Raises:
+        LedgerError: not writable, damaged, another program's file, or from a newer batchscan.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+    loop = asyncio.get_running_loop()
+    try:
+        connection, engine = await loop.run_in_executor(thread, _connect, path)
+        try:
+            ledger = Ledger(path, connection, thread)
+            ledger.scope = await ledger.write(lambda c: _scope_id(c, scope))
+            yield ledger
+        finally:
+            await asyncio.shield(loop.run_in_executor(thread, _disconnect, connection, engine))
+    finally:
+        thread.shutdown(wait=False)
+
+
+def _connect(path: Path) -> tuple[Connection, Engine]:
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    event.listen(engine, "connect", _set_pragmas)
+    try:
+        # 0600 before SQLite makes it with the umask: the ledger names every skill of the marketplace.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = engine.connect()
+        try:
+            _in_transaction(connection, [lambda c: _migrate(c, path)])
+            schema.metadata.create_all(connection, tables=schema.TEMPORARY, checkfirst=False)
+        except BaseException:
+            _disconnect(connection, engine)
+            raise
+    except DBAPIError as error:
+        raise _translated(error, path) from error
+    except OSError as error:
+        raise LedgerError(
+            f"ledger {path}: {error.strerror}; check the directory's owner, or choose another --state-dir"
+        ) from error
+    return connection, engine
+
+
+def _disconnect(connection: Connection, engine: Engine) -> None:
+    connection.close()
+    engine.dispose()
+
+
+def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+
+
+def _migrate(connection: Connection, path: Path) -> None:
+    """Bring the file to today's schema; refuse what is not ours or newer."""
+    application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if version > schema.SCHEMA_VERSION and application == schema.APPLICATION_ID:
+        raise LedgerError(
+            f"ledger {path}: made by a newer batchscan (schema {version}, this one knows"
+            f" {schema.SCHEMA_VERSION}); upgrade batchscan, or choose another --state-dir"
+        )
+    if version == schema.SCHEMA_VERSION and application == schema.APPLICATION_ID:
+        return
+    if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
+        raise LedgerError(f"ledger {path}: another program's database; choose another --state-dir")
+    schema.metadata.create_all(connection, tables=schema.PERSISTENT, checkfirst=False)
+    connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")
+    connection.exec_driver_sql(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
+
+
+def _scope_id(connection: Connection, name: str) -> int:
+    connection.execute(insert(schema.scope).values(name=name).on_conflict_do_nothing())
+    found: int = connection.execute(select(schema.scope.c.id).where(schema.scope.c.name == name)).scalar_one()
+    return found

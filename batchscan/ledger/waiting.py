@@ -1,0 +1,151 @@
+"""Inputs of a run that have no row yet, and those that a resumed run need not discover again."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import Row as Record
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from batchscan.ledger.schema import artifact, reported, scan, seen, verdict, waiting
+from batchscan.ledger.standing import (
+    CURRENT_VERDICT,
+    Waiting,
+    candidate_key,
+    input_key,
+    select_standing,
+    standing,
+)
+from batchscan.ledger.store import Ledger
+from batchscan.models import Artifact, Candidate, Row, ScanState
+
+_NOTES = msgspec.json.Decoder(tuple[str, ...])
+_CANDIDATE = msgspec.json.Decoder(Candidate)
+
+
+class WaitingInputs:
+    """Inputs of one run that wait for their verdicts."""
+
+    def __init__(self, ledger: Ledger, run: int) -> None:
+        self._ledger = ledger
+        self._scope = ledger.scope
+        self._run = run
+
+    async def page(
+        self,
+        digests: Sequence[bytes] | None = None,
+        *,
+        after: Waiting | None = None,
+        limit: int = 500,
+        finished: bool = False,
+    ) -> list[Waiting]:
+        """List waiting inputs, a page at a time, in the order of digest and key.
+
+        Args:
+            digests: only these.
+            after: the last one of the page before.
+            limit: length of a page.
+            finished: only those whose digest is done or failed.
+        """
+        statement = (
+            select_standing(
+                waiting.c.digest,
+                waiting.c.key,
+                waiting.c.candidate,
+                waiting.c.duplicate_of,
+                artifact.c.size,
+                artifact.c.file_count,
+                artifact.c.notes,
+            )
+            .select_from(
+                waiting.join(artifact, artifact.c.digest == waiting.c.digest)
+                .join(scan, and_(scan.c.scope == self._scope, scan.c.digest == waiting.c.digest))
+                .outerjoin(verdict, CURRENT_VERDICT)
+            )
+            .where(waiting.c.run == self._run)
+            .order_by(waiting.c.digest, waiting.c.key)
+            .limit(limit)
+        )
+        if digests is not None:
+            statement = statement.where(waiting.c.digest.in_(digests))
+        if after is not None:
+            statement = statement.where(
+                tuple_(waiting.c.digest, waiting.c.key) > tuple_(after.artifact.digest, after.key)
+            )
+        if finished:
+            statement = statement.where(scan.c.state.in_((ScanState.DONE, ScanState.FAILED)))
+        return await self._ledger.read(lambda c: [_waiting(row) for row in c.execute(statement)])
+
+    async def forget(self, done: Iterable[Waiting]) -> None:
+        """Drop inputs whose rows are safely in the report."""
+        keys = [{"d": w.artifact.digest, "k": w.key} for w in done]
+        statement = delete(waiting).where(
+            waiting.c.run == self._run,
+            waiting.c.digest == bindparam("d"),
+            waiting.c.key == bindparam("k"),
+        )
+        if keys:
+            await self._ledger.write(lambda c: c.execute(statement, keys))
+
+    async def count_waiting(self) -> int:
+        """Count the inputs that wait."""
+        statement = select(func.count()).select_from(waiting).where(waiting.c.run == self._run)
+        return await self._ledger.read(lambda c: c.execute(statement).scalar_one())
+
+    async def note_reported(self, rows: Sequence[Row]) -> None:
+        """Take in rows that a resumed run's report has already."""
+        keys = [{"key": input_key(row.source, row.path, row.manifest_line)} for row in rows]
+        firsts = [
+            {"digest": bytes.fromhex(row.sha256), "path": row.path, **key}
+            for row, key in zip(rows, keys, strict=True)
+            if row.sha256 is not None and row.duplicate_of is None
+        ]
+
+        def work(connection: Connection) -> None:
+            connection.execute(upsert(reported).on_conflict_do_nothing(), keys)
+            if firsts:
+                connection.execute(upsert(seen).on_conflict_do_nothing(), firsts)
+
+        if keys:
+            await self._ledger.read(work)
+
+    async def take_up_waiting(self) -> None:
+        """After ``note_reported``, when a run is resumed.
+
+        Inputs that got their row just before the kill need not wait; the others wait as they did,
+        and are not discovered a second time.
+        """
+        mine = waiting.c.run == self._run
+        firsts = select(waiting.c.digest, waiting.c.key, waiting.c.path).where(
+            mine, waiting.c.duplicate_of.is_(None)
+        )
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(waiting).where(mine, waiting.c.key.in_(select(reported.c.key))))
+            connection.execute(insert(reported).from_select(["key"], select(waiting.c.key).where(mine)))
+            connection.execute(
+                insert(seen).prefix_with("OR IGNORE").from_select(["digest", "key", "path"], firsts)
+            )
+
+        await self._ledger.write(work)
+
+    async def unreported(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Leave out inputs that have a row, or wait already, when a resumed run discovers them again."""
+        keys = [candidate_key(c) for c in candidates]
+
+        def work(connection: Connection) -> list[Candidate]:
+            taken = set(connection.execute(select(reported.c.key).where(reported.c.key.in_(keys))).scalars())
+            return [c for c, key in zip(candidates, keys, strict=True) if key not in taken]
+
+        return await self._ledger.read(work)
+
+
+def _waiting(row: Record[Any]) -> Waiting:
+    return Waiting(
+        row.key,
+        _CANDIDATE.decode(row.candidate),
+        Artifact(row.digest, row.size, row.file_count, _NOTES.decode(row.notes)),
+        row.duplicate_of,
+        standing(row),
+    )
