@@ -1,0 +1,42 @@
+"""Text that came from outside, made safe to show and to encode.
+
+A skill's file name is chosen by its author. Shown raw it could move the cursor, forge a second line or
+reverse what the eye reads; a lone surrogate in it would stop the JSON encoder.
+"""
+
+import re
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Escape what does not print, by the rule of ``repr``: one line, no control, no invisible character.
+
+    Control characters, line breaks, ESC, bidi overrides, zero-width and private characters and lone
+    surrogates become ``\n``, ``\x1b``, ``\u202e`` ...; all else, in any script, stays. For display
+    only: a backslash stays as it is, so the result is not meant to be read back.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """Escape like ``printable``, but keep the line breaks: for tracebacks."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def displayable(text: str, encoding: str) -> str:
+    """Escape like ``printable``, and also what ``encoding`` cannot say (a terminal that knows only ASCII)."""
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def encodable(text: str) -> str:
+    r"""Escape lone surrogates (``\udc80``), which UTF-8 cannot carry, and nothing else."""
+    if text.isascii():
+        return text
+    return _SURROGATES.sub(lambda match: _escape(match[0]), text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
