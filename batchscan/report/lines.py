@@ -1,0 +1,102 @@
+"""The lines of a report, read in bounded memory. Rows are parsed here and nowhere else."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from batchscan.errors import ReportError, UsageError
+from batchscan.models import ROW_SCHEMA, Row
+
+BLOCK_BYTES = 1 << 20
+"""How much of a file is read at a time."""
+
+_LINE_LIMIT_BYTES = 64 << 20
+
+_decoder = msgspec.json.Decoder(Row)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a report, one after the other.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        ReportError: a line is not a row, or the last line is cut off because its run was killed; the
+            rows before it were yielded.
+    """
+    number = 0
+    splitter = LineSplitter(path)
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); name the report of a run") from error
+    with file:
+        while block := _read(file.read, path):
+            for line in splitter.feed(block):
+                number += 1
+                yield decode_row(line, path, number)
+    if splitter.rest:
+        raise ReportError(
+            f"{path}, line {number + 1}: is cut off; complete the report with `batchscan resume`"
+        )
+
+
+class LineSplitter:
+    """Cuts blocks into lines; what has no line's end yet waits for the next block.
+
+    Attributes:
+        rest: the beginning of the next line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.rest = b""
+        self._path = path
+        self._number = 0
+
+    def feed(self, block: bytes) -> list[bytes]:
+        """Return the lines that ``block`` completes, without their ends.
+
+        Raises:
+            ReportError: a line is longer than 64 MiB.
+        """
+        *lines, self.rest = (self.rest + block).split(b"\n")
+        self._number += len(lines)
+        if len(self.rest) > _LINE_LIMIT_BYTES:
+            raise ReportError(
+                f"{self._path}, line {self._number + 1}: is longer than {_LINE_LIMIT_BYTES >> 20} MiB; "
+                "this is not a report of batchscan"
+            )
+        return lines
+
+
+def decode_row(line: bytes, path: Path, number: int) -> Row:
+    """Parse one line.
+
+    Raises:
+        ReportError: it is not a row of a schema that is known here; names ``path`` and the line.
+    """
+    try:
+        row = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReportError(
+            f"{path}, line {number}: is not a row of a report ({error}); move the file away and run again: "
+            "verdicts that were paid for are in the ledger"
+        ) from error
+    if row.schema != ROW_SCHEMA:
+        raise ReportError(
+            f"{path}, line {number}: is of schema {row.schema!r}, not {ROW_SCHEMA!r}; "
+            "read it with the version of batchscan that wrote it"
+        )
+    return row
+
+
+def read_failure(path: Path, error: OSError) -> ReportError:
+    """Say that a report could not be read."""
+    return ReportError(f"{path}: the report could not be read ({error.strerror}); check the disk")
+
+
+def _read(read: Callable[[int], bytes | None], path: Path) -> bytes | None:
+    try:
+        return read(BLOCK_BYTES)
+    except OSError as error:
+        raise read_failure(path, error) from error
