@@ -13,6 +13,8 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Iterator
+from itertools import islice
+from operator import lt
 from struct import Struct
 from typing import NamedTuple
 
@@ -276,7 +278,8 @@ class _Survey:
             self.files += 1
             if not self.has_skill and _skill_md.search(shown):
                 self.has_skill = True
-            if shown.rpartition(b".")[2].lower() in _ARCHIVE_SUFFIXES:
+            _, dot, suffix = shown.rpartition(b".")
+            if dot and suffix.lower() in _ARCHIVE_SUFFIXES:
                 self.notes.add("nested-archive")
         if _odd_name.search(name):
             self.notes.update(_name_notes(name))
@@ -318,9 +321,7 @@ class _Survey:
             or method != entry.method
             or (flags ^ entry.flags) & (_ENCRYPTED | _UTF8)
             or self.view[begin : begin + name] != entry.name
-        ):
-            self.notes.add("local-header-mismatch")
-        elif (
+        ) or (
             (packed, size, crc) != (entry.packed, entry.size, entry.crc)
             and not flags & _HAS_DESCRIPTOR  # it holds the sizes then
             and _MAX32 not in (packed, size)  # a local ZIP64 extra holds them then
@@ -372,9 +373,10 @@ class _Survey:
 
     def _gaps(self) -> int:
         """Note entries that share bytes and bytes that belong to none; return where the first one starts."""
-        spans = sorted(self.spans)
-        if not spans:
+        if not self.spans:
             return 0 if self.entries else self.end.start
+        ordered = all(map(lt, self.spans, islice(self.spans, 1, None)))
+        spans = self.spans if ordered else sorted(self.spans)
         reached = spans[0] >> 32
         for span in spans:
             start, stop = span >> 32, span & _MAX32
