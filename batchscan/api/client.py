@@ -1,0 +1,250 @@
+"""The transport: one HTTP session that sends signed requests and hands answers to the protocol.
+
+Every error of the network, of TLS and of time becomes a ``ServiceError`` here, with the cause chained
+but without its stack frames: those hold headers and content as local variables. Redirects are never
+followed, proxies of the environment never used, and no reply is read beyond its limit.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+import yarl
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+
+from batchscan import __version__
+from batchscan.api import protocol, reading
+from batchscan.api.credentials import CredentialSource
+from batchscan.api.endpoints import Endpoint, endpoint, proxy_url
+from batchscan.api.protocol import PayInfo, Request, ScanResult, Submission
+from batchscan.api.reactions import policy
+from batchscan.api.signer import Signed, Signer
+from batchscan.errors import ServiceError, UsageError
+
+__all__ = ["Endpoint", "ScanClient", "Timeouts", "endpoint", "open_client"]
+
+MAX_REPLY: Final = 8 * 1024 * 1024
+"""Bytes of an answer after decompression; a real one has some ten thousand."""
+
+_CHUNK = 256 * 1024
+_MAX_MESSAGE = 300
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Limits of one call, seconds: to connect, to hear something after sending, and for all of it.
+
+    The vendor's SDK allows 60 s. The largest body is 9.8 MB: the default total lets it pass at 0.5 Mbit/s.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    total_s: float = 180.0
+
+
+@asynccontextmanager
+async def open_client(
+    endpoint: Endpoint,
+    credentials: CredentialSource,
+    *,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    max_connections: int = 64,
+    on_request: Callable[[str], None] | None = None,
+    ca_file: Path | None = None,
+    proxy: str | None = None,
+) -> AsyncIterator["ScanClient"]:
+    """A client for ``endpoint`` with connections that are kept alive until the block ends.
+
+    Args:
+        endpoint: where to send.
+        credentials: asked before each call.
+        timeouts: limits of each call.
+        max_connections: calls at the same time; further ones wait, unsigned, within their total time.
+        on_request: called with the action's name as each request is sent.
+        ca_file: PEM file of the authorities to trust instead of the system's.
+        proxy: ``http://[user:password@]host:port``; not used for a loopback endpoint.
+
+    Raises:
+        UsageError: ``ca_file`` or ``proxy`` cannot be used.
+    """
+    gateway = None if proxy is None or endpoint.is_loopback else proxy_url(proxy)
+    context = await asyncio.to_thread(_tls_context, ca_file)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=max_connections, ssl=context),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"batchscan/{__version__}", "Accept": protocol.CONTENT_TYPE},
+        timeout=aiohttp.ClientTimeout(
+            total=timeouts.total_s, sock_connect=timeouts.connect_s, sock_read=timeouts.read_s
+        ),
+        trust_env=False,
+    )
+    async with session:
+        wire = _Wire(session, endpoint.url, gateway, on_request)
+        signer = Signer(endpoint, credentials, patience_s=timeouts.total_s)
+        yield ScanClient(wire, signer, max_connections=max_connections, patience_s=timeouts.total_s)
+
+
+class ScanClient:
+    """The three calls. Each is one request; pacing and sending again are the caller's.
+
+    All raise ``ServiceError`` with the policy that says what to do next.
+    """
+
+    def __init__(self, wire: "_Wire", signer: Signer, *, max_connections: int, patience_s: float) -> None:
+        self._wire = wire
+        self._signer = signer
+        self._patience_s = patience_s
+        self._free = asyncio.Semaphore(max_connections)
+
+    async def create(self, request: Request, digest: bytes) -> Submission:
+        """Submit content built by ``protocol.create_request``; ``digest`` is its SHA-256."""
+        return protocol.read_submission(await self._call(request), digest)
+
+    async def result(self, digest: bytes, engine_version: int) -> ScanResult:
+        """Ask how the scan of ``digest`` by ``engine_version`` stands."""
+        response = await self._call(protocol.result_request(digest, engine_version))
+        return protocol.read_result(response, digest, engine_version)
+
+    async def pay_info(self) -> PayInfo:
+        """Ask for the account's order and quota."""
+        return protocol.read_pay_info(await self._call(protocol.pay_info_request()))
+
+    async def _call(self, request: Request) -> Mapping[str, Any]:
+        # waiting here and not in aiohttp's pool, where the signature would grow old
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._free.acquire()
+        except TimeoutError as error:
+            message = f"no connection became free within {self._patience_s:g} s"
+            raise _failure("connect-failed", message, request.action) from error
+        try:
+            signed = await self._signer.sign(request)
+            status, headers, body = await self._wire.send(request, signed)
+        finally:
+            self._free.release()
+        try:
+            response = protocol.decipher(status, headers, signed.scrub(body), request.action)
+        except ServiceError as error:
+            refusal = error
+        else:
+            self._signer.accepted(signed)
+            return response
+        raise await self._signer.refused(refusal, signed, request.action)
+
+
+class _Wire:
+    """Bytes out, bytes in."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        proxy: yarl.URL | None,
+        on_request: Callable[[str], None] | None,
+    ) -> None:
+        self._session = session
+        self._url = yarl.URL(url)
+        self._proxy = None if proxy is None else proxy.with_user(None)
+        self._proxy_headers: dict[str, str] = {}
+        if proxy is not None and proxy.user is not None:
+            basic = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+            self._proxy_headers["Proxy-Authorization"] = basic
+        self._on_request = on_request
+
+    async def send(self, request: Request, signed: Signed) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and decompressed body of the answer."""
+        if self._on_request is not None:
+            self._on_request(request.action)
+        try:
+            async with self._session.post(
+                self._url,
+                data=_Body(request.body),
+                headers=signed.headers,
+                allow_redirects=False,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
+            ) as reply:
+                return reply.status, reply.headers, await _read(reply, request.action)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _translated(error, request.action)
+        # raised out here: as its context, the original would bring its frames along
+        raise failure
+
+
+class _Body(Payload):
+    """Bytes of any size in slices: no copy, and the loop gets its turn in between.
+
+    aiohttp's own ways copy (``BytesIO``) or warn that they block (raw bytes above 1 MiB).
+    """
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body, content_type=protocol.CONTENT_TYPE)
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        view = memoryview(self._value)[:content_length]
+        for begin in range(0, len(view), _CHUNK):
+            await writer.write(view[begin : begin + _CHUNK])
+            await asyncio.sleep(0)
+
+
+async def _read(reply: aiohttp.ClientResponse, action: str) -> bytes:
+    body = bytearray()
+    async for chunk in reply.content.iter_any():
+        body += chunk
+        if len(body) > MAX_REPLY:
+            raise _failure("reply-too-large", f"an answer of more than {MAX_REPLY} bytes", action)
+    return bytes(body)
+
+
+_OUTCOMES: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (  # the first match counts
+    ((aiohttp.ClientConnectorCertificateError,), "tls-untrusted"),
+    ((aiohttp.ClientConnectorSSLError,), "tls-failed"),
+    ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), "proxy-failed"),
+    ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), "connect-failed"),
+    ((TimeoutError,), "timeout"),
+    ((aiohttp.ClientResponseError,), "bad-reply"),
+    ((aiohttp.ClientError, OSError), "connection-lost"),
+)
+
+
+def _translated(error: aiohttp.ClientError | OSError, action: str) -> ServiceError:
+    code = next(code for types, code in _OUTCOMES if isinstance(error, types))
+    told = f"{type(error).__name__}: {error}".rstrip(": ")
+    failure = _failure(code, reading.legible(told, _MAX_MESSAGE), action)
+    if isinstance(error, aiohttp.ClientResponseError):
+        # its repr shows the request's headers
+        failure.__cause__ = aiohttp.ClientError(failure.message)
+    else:
+        failure.__cause__ = _without_frames(error)
+    return failure
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    link: BaseException | None = error
+    while link is not None and link.__traceback__ is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _failure(code: str, message: str, action: str) -> ServiceError:
+    return ServiceError(code, message, policy=policy(code, action))
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"{ca_file}: not a readable PEM file of certificates: {error}") from error
