@@ -14,9 +14,8 @@ from rich.text import Text
 from batchscan.models import SUMMARY_SCHEMA, Outcome, Problem, RiskLevel, RunState
 from batchscan.report.rows import load_schema
 from batchscan.report.tally import Finding
-from batchscan.report.text import displayable
+from batchscan.report.text import displayable, duration
 
-_MINUTE_S, _HOUR_S = 60, 3600
 _PIPE_WIDTH = 10_000  # wide enough for any path, so that nothing is folded
 _NARROW_WIDTH = 60  # below, paths get lines of their own
 _STYLES = {RiskLevel.MALICIOUS: "bold red", RiskLevel.SUSPICIOUS: "yellow", RiskLevel.BENIGN: ""}
@@ -229,13 +228,3 @@ def conclusion(summary: Summary) -> tuple[str, str]:
         return f"Every input has a verdict; {what}. Look at those in the report.", style
     style = "" if summary.exit_code or summary.error or summary.skipped else "green"
     return "Every input has a verdict, and nothing was found.", style
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for a person: ``3.2 s``, ``4 min 05 s``, ``2 h 07 min``."""
-    if seconds < _MINUTE_S:
-        return f"{max(0.0, seconds):.1f} s"
-    whole = round(seconds)
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
-    return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02d} min"

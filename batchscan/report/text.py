@@ -6,6 +6,7 @@ reverse what the eye reads; a lone surrogate in it would stop the JSON encoder.
 
 import re
 
+_MINUTE_S, _HOUR_S = 60, 3600
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -36,6 +37,16 @@ def encodable(text: str) -> str:
     if text.isascii():
         return text
     return _SURROGATES.sub(lambda match: _escape(match[0]), text)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for a person: ``3.2 s``, ``4 min 05 s``, ``2 h 07 min``."""
+    if seconds < _MINUTE_S:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
+    return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02d} min"
 
 
 def _escape(char: str) -> str:
