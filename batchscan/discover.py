@@ -5,7 +5,7 @@ slow consumer stops the walk, and whoever stops listening ends the thread.
 """
 
 # pathlib cannot hold names that are not text; the paths here are raw bytes
-# ruff: noqa: PTH
+# ruff: noqa: PTH116, PTH118, PTH119, PTH120
 
 import asyncio
 import os
