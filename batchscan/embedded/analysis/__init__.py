@@ -1,0 +1,1 @@
+"""How the embedded detector judges a skill: what happens in its worker processes, and the processes."""
