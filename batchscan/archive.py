@@ -35,6 +35,7 @@ _END = Struct("<4s4H2LH")
 _END64 = Struct("<4s8x4x2L4Q")
 _LOCATOR = Struct("<4sLQL")
 _CENTRAL = Struct("<4s4xHH4xLLLHHHH2xLL")
+_CHAIN = Struct("<4s24x3H")
 _LOCAL = Struct("<4s2xHH4xLLLHH")
 _EXTRA = Struct("<HH")
 _U64 = Struct("<Q")
@@ -97,10 +98,6 @@ class _Entry(NamedTuple):
     whole: bool
 
 
-class _BrokenDirectoryError(Exception):
-    """What should be a central directory header is none. Never leaves this module."""
-
-
 def inspect(content: bytes | memoryview) -> Inspection | Problem:
     """Judge whether ``content`` is a ZIP, count its files and note what is odd about it.
 
@@ -117,9 +114,8 @@ def inspect(content: bytes | memoryview) -> Inspection | Problem:
     for at in _end_positions(view):
         found = True
         for end in _layouts(view, at):
-            survey = _survey(view, end)
-            if survey is not None:
-                return survey.conclude()
+            if _is_readable(view, end):
+                return _Survey(view, end).conclude()
     if found:
         return Problem(
             "not-a-zip", "the central directory is out of bounds or unreadable; the file is damaged"
@@ -192,32 +188,32 @@ def _wide_end(view: memoryview, at: int) -> tuple[int, int, int, int, int, int, 
     return None
 
 
-def _survey(view: memoryview, end: _End) -> "_Survey | None":
-    """Walk one central directory; None when it cannot be read to its end."""
-    survey = _Survey(view, end)
-    try:
-        for entry, odd in _entries(view, end):
-            survey.add(entry)
-            survey.notes.update(odd)
-    except _BrokenDirectoryError:
-        return None
-    return survey
+def _is_readable(view: memoryview, end: _End) -> bool:
+    """Whether there is header after header up to the end of the central directory.
+
+    Looked at first and cheaply: a forger may plant several directories that break at their last entry.
+    """
+    at, stop = end.start, end.stop
+    while at < stop:
+        if at + _CENTRAL.size > stop:
+            return False
+        signature, name, extra, comment = _CHAIN.unpack_from(view, at)
+        if signature != _CENTRAL_SIGNATURE:
+            return False
+        at += _CENTRAL.size + name + extra + comment
+    return True
 
 
 def _entries(view: memoryview, end: _End) -> Iterator[tuple[_Entry, tuple[str, ...]]]:
-    """Each header of a central directory, and what is odd about its extra fields.
+    """Each header of a readable central directory, and what is odd about its extra fields.
 
     A last name that runs out of the directory is cut, as zipfile does.
     """
     at, stop = end.start, end.stop
     while at < stop:
-        if at + _CENTRAL.size > stop:
-            raise _BrokenDirectoryError
-        signature, flags, method, crc, packed, size, name, extra, comment, disk, attributes, offset = (
+        _, flags, method, crc, packed, size, name, extra, comment, disk, attributes, offset = (
             _CENTRAL.unpack_from(view, at)
         )
-        if signature != _CENTRAL_SIGNATURE:
-            raise _BrokenDirectoryError
         begin = at + _CENTRAL.size
         middle = begin + name
         at = middle + extra + comment
@@ -268,8 +264,11 @@ class _Survey:
         self.has_skill = False
         self.folded: set[int] = set()
         self.spans = array("Q")
+        for entry, odd in _entries(view, end):
+            self._add(entry)
+            self.notes.update(odd)
 
-    def add(self, entry: _Entry) -> None:
+    def _add(self, entry: _Entry) -> None:
         """Take one entry into account."""
         self.entries += 1
         name = entry.name
