@@ -4,8 +4,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from batchscan.embedded.analysis import opaque, static
+from batchscan.embedded.analysis import static
+from batchscan.embedded.analysis.invisible import look_for_hidden
 from batchscan.embedded.analysis.mapping import judge
+from batchscan.embedded.analysis.opaque import look_at
 from batchscan.embedded.analysis.signals import FusedRule, Signal
 from batchscan.embedded.analysis.unpack import Contents, read_zip, write_tree
 from batchscan.embedded.detection import Detection
@@ -24,7 +26,10 @@ def examine(content: bytes, job: Path, engine: Engine) -> Detection:
         Exception: whatever the engine raises.
     """
     contents = read_zip(content)
-    signals = [*contents.signals, *filter(None, map(opaque.look_at, contents.files, contents.files.values()))]
+    signals = list(contents.signals)
+    for name, data in contents.files.items():
+        signals += look_at(name, data)
+        signals += look_for_hidden(name, data)
     skill_md = find_skill_md(contents)
     signals += _about_skill_md(contents, skill_md)
     capabilities: list[str] = []
@@ -39,9 +44,13 @@ def examine(content: bytes, job: Path, engine: Engine) -> Detection:
         signals += found.signals
         capabilities = found.capabilities
     text = contents.files[skill_md][:_MAX_SKILL_MD_BYTES].decode("utf-8", "replace") if skill_md else ""
-    name, description = static.front_matter(text)
+    title, description = static.front_matter(text)
     return judge(
-        signals, file_count=contents.file_count, capabilities=capabilities, name=name, description=description
+        signals,
+        file_count=contents.file_count,
+        capabilities=capabilities,
+        name=title,
+        description=description,
     )
 
 

@@ -83,8 +83,8 @@ _ISO_MEDIA = (4, b"ftyp")
 _ISO_MEDIA_SUFFIXES = frozenset({".mp4", ".m4a", ".m4v", ".mov", ".avif", ".heic"})
 
 
-def look_at(name: str, data: bytes) -> Signal | None:
-    """The gap that this file is, or None when its bytes are text or plain media."""
+def look_at(name: str, data: bytes) -> list[Signal]:
+    """The gap that this file is; nothing when its bytes are text or plain media."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
     if (
@@ -94,20 +94,20 @@ def look_at(name: str, data: bytes) -> Signal | None:
     ):
         return _gap(f"nested archive, not looked into: {printable(name)}")
     if not _is_binary(data):
-        return None
+        return []
     if data.startswith(_EXECUTABLES):
         return _gap(f"compiled program, not looked into: {printable(name)}")
     if _at(data, _ISO_MEDIA) and suffix in _ISO_MEDIA_SUFFIXES:
-        return None
+        return []
     # A companion file of macOS carries the suffix of the file it belongs to.
     shown_suffix = "" if path.name.startswith("._") or path.name == ".DS_Store" else suffix
     if any(data.startswith(magic) and shown_suffix in suffixes for magic, suffixes in _MEDIA.items()):
-        return None
+        return []
     return _gap(f"binary content, not looked into: {printable(name)}")
 
 
-def _gap(text: str) -> Signal:
-    return Signal(RiskLevel.SUSPICIOUS, FusedRule.OBFUSCATION, text)
+def _gap(text: str) -> list[Signal]:
+    return [Signal(RiskLevel.SUSPICIOUS, FusedRule.OBFUSCATION, text)]
 
 
 def _at(data: bytes, magic: tuple[int, bytes]) -> bool:

@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 from skilltotal.agent_skill import SKILL_MISMATCH_FINDING_ID, parse_skill_frontmatter
 from skilltotal.engine import analyze_directory
-from skilltotal.models import UNANALYZED_TITLES, Component, Finding, NeedsReview, Report, ThreatClass
+from skilltotal.models import (
+    UNANALYZED_TITLES,
+    Component,
+    Finding,
+    NeedsReview,
+    Report,
+    Severity,
+    ThreatClass,
+)
 from skilltotal.rules import get_rules
 
 from batchscan.embedded.analysis.mapping import CATEGORY_RULES, RULE_RULES
@@ -19,7 +27,6 @@ from batchscan.embedded.analysis.names import printable
 from batchscan.embedded.analysis.signals import FusedRule, Signal
 from batchscan.models import RiskLevel
 
-_LEVELS = {ThreatClass.CAPABILITY: None, ThreatClass.MALICIOUS_INDICATOR: RiskLevel.MALICIOUS}
 _HARMFUL_RULES = frozenset(
     rule.id for rule in get_rules() if rule.threat_class is ThreatClass.MALICIOUS_INDICATOR
 )
@@ -99,9 +106,11 @@ def _is_declared(finding: Finding, root: Path) -> bool:
 
 
 def _from_finding(finding: Finding) -> list[Signal]:
-    level = _LEVELS.get(finding.threat_class, RiskLevel.SUSPICIOUS)
-    if level is None:
+    if finding.threat_class is ThreatClass.CAPABILITY:
         return []
+    # Critical without a sign of intent: credentials are read and something is sent, in one program.
+    harmful = finding.threat_class is ThreatClass.MALICIOUS_INDICATOR or finding.severity is Severity.CRITICAL
+    level = RiskLevel.MALICIOUS if harmful else RiskLevel.SUSPICIOUS
     first = finding.evidence[0]
     text = f"{finding.title} ({finding.id}, {printable(first.file)}:{first.line_start})"
     return [Signal(level, _fused(finding.id, finding.category), text)]
