@@ -166,8 +166,8 @@ def find_credentials(profile: str | None, env: Mapping[str, str], home: Path) ->
         CredentialsError: nothing found (the message names all places), or what was found is not whole.
     """
     name = profile or env.get(PROFILE) or _DEFAULT_PROFILE
-    if not re.fullmatch(r"[\w@+-][\w.@+-]{0,63}", name):
-        raise CredentialsError(f"profile {name[:80]!r} is not a name: use letters, digits and . _ - @ +")
+    if not re.fullmatch(r"\w[\w.@+-]{0,63}", name):
+        raise CredentialsError(f"profile {name[:80]!r} is not a name: begin with a letter or digit, go on with . _ - @ + too")
     found = _from_environment(env)
     if found is not None:
         return StaticCredentials(found)
@@ -214,17 +214,17 @@ def _read_file(path: Path, profile: str, parse: _Parse) -> Credentials | None:
     """What a file holds for a profile; None when there is no such file or nothing for it."""
     problem: str
     try:
-        if not path.exists():
-            return None
-        if not path.is_file():
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
             raise CredentialsError(f"{path}: not a file")
         with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
             content = file.read(_MAX_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise CredentialsError(f"{path}: cannot be read: {error.strerror}") from error
     if mode & 0o077:
-        _log.warning("credentials-readable-by-others", path=str(path), mode=f"{mode:04o}", advice="chmod 600")
+        _log.warning("credentials-readable-by-others", path=str(path), mode=stat.filemode(mode), advice="chmod 600")
     if len(content) > _MAX_FILE:
         raise CredentialsError(f"{path}: larger than {_MAX_FILE} bytes: not a file of credentials")
     try:

@@ -53,10 +53,10 @@ def endpoint(name_or_url: str) -> Endpoint:
     if name_or_url == "embedded":
         raise UsageError("the embedded endpoint has no address before it is started")
     url = _parsed(name_or_url)
-    for preset in PRESETS.values():
-        if url.origin() == yarl.URL(preset.url).origin():
-            return preset
     host = url.host_port_subcomponent or ""
+    for preset in PRESETS.values():
+        if host == preset.host:
+            return preset
     return Endpoint(host, f"{url.scheme}://{host}/", _DEFAULT_LANGUAGE)
 
 
