@@ -13,7 +13,7 @@ import msgspec
 
 from batchscan.content import read_content, too_large
 from batchscan.ledger.admission import Admission
-from batchscan.ledger.standing import Content, Decision, Freshness, Item, Known
+from batchscan.ledger.standing import Content, Decision, Freshness, Item, Known, Waiting
 from batchscan.models import Candidate, FileStat, Problem, Rejection
 
 READERS = 2
@@ -46,9 +46,11 @@ class Admitter:
         """Let the reading threads end."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    async def admit(self, batch: Sequence[Candidate], fresh: Freshness) -> Admitted:
+    async def admit(
+        self, batch: Sequence[Candidate], fresh: Freshness, *, instead_of: Sequence[Waiting] = ()
+    ) -> Admitted:
         """Decide for each candidate; see ``Admission.admit``."""
-        items, rejections, read_at_ns = await self._look(batch)
+        items, rejections, read_at_ns = await self._look(batch, reread=bool(instead_of))
         reusable: list[tuple[Item, Known | None]] = []
         others: list[tuple[Item, Known | None]] = []
         for item, known in items:
@@ -60,7 +62,7 @@ class Admitter:
             decisions.append(Decision(item, first, None if known is None else known.standing))
         if others:
             decisions += await self._admission.admit(
-                [item for item, _ in others], fresh=fresh, read_at_ns=read_at_ns
+                [item for item, _ in others], fresh=fresh, read_at_ns=read_at_ns, instead_of=instead_of
             )
         return Admitted(decisions, rejections)
 
@@ -68,11 +70,11 @@ class Admitter:
         self, batch: Sequence[Candidate]
     ) -> tuple[list[tuple[Item, Known | None]], list[tuple[Candidate, Rejection]]]:
         """Look at content without admitting it, for a dry run."""
-        items, rejections, _ = await self._look(batch)
+        items, rejections, _ = await self._look(batch, reread=False)
         return items, rejections
 
     async def _look(
-        self, batch: Sequence[Candidate]
+        self, batch: Sequence[Candidate], *, reread: bool
     ) -> tuple[list[tuple[Item, Known | None]], list[tuple[Candidate, Rejection]], int]:
         rejections, readable = [], []
         for candidate in batch:
@@ -82,7 +84,7 @@ class Admitter:
             else:
                 rejections.append((candidate, rejection))
         known = {}
-        if readable and not self._rehash:
+        if readable and not (reread or self._rehash):
             known = await self._admission.known([c.location for c in readable if c.location is not None])
         read_at_ns = time.time_ns()
         stale = [c for c in readable if not _unchanged(c, known)]

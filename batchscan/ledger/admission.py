@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, delete, select
 from sqlalchemy import Row as Record
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -22,6 +22,7 @@ from batchscan.ledger.standing import (
     Item,
     Known,
     Standing,
+    Waiting,
     candidate_key,
     select_standing,
     standing,
@@ -66,13 +67,21 @@ class Admission:
         )
         return await self._ledger.read(lambda c: {row.location: _known(row) for row in c.execute(statement)})
 
-    async def admit(self, items: Sequence[Item], *, fresh: Freshness, read_at_ns: int) -> list[Decision]:
+    async def admit(
+        self,
+        items: Sequence[Item],
+        *,
+        fresh: Freshness,
+        read_at_ns: int,
+        instead_of: Sequence[Waiting] = (),
+    ) -> list[Decision]:
         """Decide for each input: row now, or wait for the digest's verdict.
 
         Args:
             items: inputs in the order of discovery.
             fresh: which verdicts may be reused.
             read_at_ns: when the files were read, epoch nanoseconds.
+            instead_of: the same inputs as they waited before their files changed.
         """
 
         def work(connection: Connection) -> list[Decision]:
@@ -87,6 +96,7 @@ class Admission:
                 for item, first in zip(items, firsts, strict=True)
             ]
             self._wait(connection, decisions)
+            self._wait_no_more(connection, instead_of, decisions)
             return decisions
 
         return await self._ledger.write(work)
@@ -181,10 +191,30 @@ class Admission:
                 "duplicate_of": d.duplicate_of,
             }
             for d in decisions
-            if d.standing is None and d.item.content.problem is None
+            if d.waits
         ]
         if rows:
             connection.execute(upsert(waiting).on_conflict_do_nothing(), rows)
+
+    def _wait_no_more(
+        self, connection: Connection, before: Sequence[Waiting], decisions: Sequence[Decision]
+    ) -> None:
+        """Of an input that waits under a new digest, drop the old wait in the same transaction.
+
+        One whose row can be written now keeps it until the row is safe.
+        """
+        waits = {
+            candidate_key(d.item.candidate): d.item.content.artifact.digest for d in decisions if d.waits
+        }
+        for old in before:
+            if waits.get(old.key, old.artifact.digest) != old.artifact.digest:
+                connection.execute(
+                    delete(waiting).where(
+                        waiting.c.run == self._run,
+                        waiting.c.digest == old.artifact.digest,
+                        waiting.c.key == old.key,
+                    )
+                )
 
 
 def _first_seen(connection: Connection, items: Sequence[Item]) -> list[str | None]:

@@ -66,7 +66,9 @@ class Scans:
         Returns:
             Pairs of digest and the time it is due, the earliest first.
         """
-        wanted = exists().where(waiting.c.run == run, waiting.c.digest == scan.c.digest)
+        wanted = exists().where(
+            waiting.c.run == run, waiting.c.digest == scan.c.digest, waiting.c.given_up.is_(False)
+        )
         statement = (
             select(scan.c.digest, scan.c.next_at)
             .where(

@@ -5,6 +5,7 @@ a digest needs no more waking, which keeps the index of due work as small as the
 """
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Float,
     Index,
@@ -101,6 +102,7 @@ waiting = Table(
     Column("path", Text, nullable=False),
     Column("candidate", LargeBinary, nullable=False, comment="JSON of models.Candidate"),
     Column("duplicate_of", Text),
+    Column("given_up", Boolean, nullable=False, default=False, comment="the run waits no longer"),
     PrimaryKeyConstraint("run", "digest", "key"),
     sqlite_with_rowid=False,
     comment="inputs of a run that have no row yet",

@@ -69,6 +69,11 @@ class Decision(msgspec.Struct, frozen=True):
     duplicate_of: str | None
     standing: Standing | None
 
+    @property
+    def waits(self) -> bool:
+        """Whether the input's row has to wait for the service."""
+        return self.standing is None and self.item.content.problem is None
+
 
 class Waiting(msgspec.Struct, frozen=True):
     """An input that waits, with all that its row will need."""

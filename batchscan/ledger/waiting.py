@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy import Row as Record
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -88,7 +88,20 @@ class WaitingInputs:
         if keys:
             await self._ledger.write(lambda c: c.execute(statement, keys))
 
-    async def count_waiting(self) -> int:
+    async def give_up(self, digest: bytes) -> int:
+        """Wait no longer for a digest in this run.
+
+        Returns:
+            How many inputs that concerns.
+        """
+        statement = (
+            update(waiting)
+            .where(waiting.c.run == self._run, waiting.c.digest == digest, waiting.c.given_up.is_(False))
+            .values(given_up=True)
+        )
+        return await self._ledger.write(lambda c: c.execute(statement).rowcount)
+
+    async def count(self) -> int:
         """Count the inputs that wait."""
         statement = select(func.count()).select_from(waiting).where(waiting.c.run == self._run)
         return await self._ledger.read(lambda c: c.execute(statement).scalar_one())
@@ -110,7 +123,7 @@ class WaitingInputs:
         if keys:
             await self._ledger.read(work)
 
-    async def take_up_waiting(self) -> None:
+    async def take_up(self) -> None:
         """After ``note_reported``, when a run is resumed.
 
         Inputs that got their row just before the kill need not wait; the others wait as they did,
@@ -123,6 +136,7 @@ class WaitingInputs:
 
         def work(connection: Connection) -> None:
             connection.execute(delete(waiting).where(mine, waiting.c.key.in_(select(reported.c.key))))
+            connection.execute(update(waiting).where(mine).values(given_up=False))
             connection.execute(insert(reported).from_select(["key"], select(waiting.c.key).where(mine)))
             connection.execute(
                 insert(seen).prefix_with("OR IGNORE").from_select(["digest", "key", "path"], firsts)

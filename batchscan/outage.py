@@ -1,0 +1,119 @@
+"""When a failed call is no longer the matter of one digest: the run stops submitting.
+
+Three ways lead here: the service says so (credentials, permission, quota), nobody answers for a while,
+or it does not understand one submission after another, which is a defect of ours.
+"""
+
+import time
+from collections.abc import Callable
+
+from batchscan.api.client import ScanClient
+from batchscan.errors import BatchscanError, Reaction, ServiceError
+from batchscan.models import Problem
+
+_NOT_UNDERSTOOD = ("UnknownParameter", "MissingParameter")
+_NOT_UNDERSTOOD_IN_A_ROW = 3
+_LEAST_FAILURES = 5
+_ASK_AGAIN_S = 10.0
+
+
+class RunStoppedError(BatchscanError):
+    """The service refuses the run. Nothing more is submitted; ``polls`` says whether polling goes on.
+
+    Attributes:
+        problem: the code that every input without a verdict gets.
+        advice: what the operator should do.
+    """
+
+    exit_code = 4
+
+    def __init__(self, problem: Problem, *, advice: str, polls: bool) -> None:
+        super().__init__(f"{problem.code}: {problem.message}")
+        self.problem = problem
+        self.advice = advice
+        self.polls = polls
+
+
+class Outage:
+    """Watches the calls of one run.
+
+    Args:
+        after_s: seconds without any answer until the service counts as unreachable.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, after_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._after_s = after_s
+        self._clock = clock
+        self._since: float | None = None
+        self._failures = 0
+        self._not_understood = 0
+        self._quota_asked_at: float | None = None
+
+    def over(self) -> None:
+        """A call was answered well."""
+        self._since = None
+        self._failures = 0
+        self._not_understood = 0
+
+    def unreachable(self, error: ServiceError) -> bool:
+        """Note a failed call; tell whether nobody answered it."""
+        silent = error.status is None and error.policy.reaction in (Reaction.TRANSIENT, Reaction.UNKNOWN)
+        if silent:
+            self._failures += 1
+            if self._since is None:
+                self._since = self._clock()
+        return silent and error.policy.reaction is Reaction.TRANSIENT
+
+    def refused(self, error: ServiceError) -> None:
+        """Note that the service refused one digest.
+
+        Raises:
+            RunStoppedError: it did not understand several in a row.
+        """
+        if error.code.partition(".")[0] not in _NOT_UNDERSTOOD:
+            self._not_understood = 0
+            return
+        self._not_understood += 1
+        if self._not_understood >= _NOT_UNDERSTOOD_IN_A_ROW:
+            raise _stopped(error, polls=True)
+
+    def raise_if_over(self, error: ServiceError) -> None:
+        """Stop the run when the error says so, or when nobody has answered for too long.
+
+        Raises:
+            RunStoppedError: it is over.
+        """
+        if error.policy.reaction is Reaction.RUN:
+            raise _stopped(error, polls=False)
+        if (
+            self._since is not None
+            and self._failures >= _LEAST_FAILURES
+            and self._clock() - self._since >= self._after_s
+        ):
+            message = f"no answer for {self._after_s:.0f} s; the last error was {error.code}: {error.message}"
+            raise RunStoppedError(Problem("unreachable", message), advice=error.policy.advice, polls=False)
+
+    async def check_quota(self, client: ScanClient, error: ServiceError) -> None:
+        """Ask whether the account has anything left, after an error that may mean that it has not.
+
+        Raises:
+            RunStoppedError: the quota is used up; what was accepted is still polled.
+        """
+        if self._quota_asked_at is not None and self._clock() - self._quota_asked_at < _ASK_AGAIN_S:
+            return
+        self._quota_asked_at = self._clock()
+        try:
+            info = await client.pay_info()
+        except ServiceError:
+            return  # not known: the error stays that of one digest
+        if info.exhausted:
+            message = f"{error.code}: {info.used} of {info.total} files used, order state {info.order_status}"
+            raise RunStoppedError(
+                Problem("quota", message, error.request_id), advice=error.policy.advice, polls=True
+            )
+
+
+def _stopped(error: ServiceError, *, polls: bool) -> RunStoppedError:
+    problem = Problem(error.code, error.message, error.request_id)
+    return RunStoppedError(problem, advice=error.policy.advice, polls=polls)

@@ -1,0 +1,290 @@
+"""The two steps of a digest: ``submit`` and ``poll``.
+
+Both are idempotent: they read the ledger's row, do one step, write the row, and say when to wake the
+digest again. Run twice, by this process or another, they find that there is nothing to do.
+"""
+
+import asyncio
+import hashlib
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection
+
+from batchscan.api.client import ScanClient
+from batchscan.api.protocol import Request, ScanStatus, create_request
+from batchscan.backoff import Backoff
+from batchscan.content import read_bytes
+from batchscan.errors import Reaction, ServiceError
+from batchscan.ledger.scans import Claim, Poll, ScanRecord, Scans
+from batchscan.models import Problem, ScanState, Stage, Verdict
+from batchscan.outage import Outage, RunStoppedError
+from batchscan.pacing import Pacer
+from batchscan.scheduler import Wake
+from batchscan.stats import Stats
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The digest is done or failed: its inputs can have their rows."""
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """This run waits no longer; the service may still judge, and the next run will ask."""
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """No file holds the digest's bytes any more: its inputs must be admitted anew."""
+
+
+Next = Wake | Settled | GivenUp | Gone
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Times and counts of both stages, seconds unless named otherwise.
+
+    Attributes:
+        first_poll_s: from acceptance to the first poll.
+        poll_interval_s: between polls.
+        deadline_s: from acceptance until the run gives up.
+        lease_s: how long a claim holds: longer than the longest call.
+        retention_s: how long the service keeps a result.
+        max_attempts: submissions of one digest in all, when the service fails or forgets it.
+        max_refusals: how often a call may be put off (throttled, say) before the run gives up.
+    """
+
+    first_poll_s: float
+    poll_interval_s: float
+    deadline_s: float
+    lease_s: float = 300.0
+    retention_s: float = 90 * 86400.0
+    max_attempts: int = 3
+    max_refusals: int = 60
+
+
+class Stages:
+    """Both steps, for one run."""
+
+    def __init__(  # noqa: PLR0913 - the one place where these meet; each is used by both steps
+        self,
+        *,
+        scans: Scans,
+        client: ScanClient,
+        create: Pacer,
+        result: Pacer,
+        timing: Timing,
+        outage: Outage,
+        stats: Stats,
+        owner: str,
+        run: int,
+        limit_bytes: int,
+        keep_report_url: bool = False,
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._scans = scans
+        self._client = client
+        self._create = create
+        self._result = result
+        self._timing = timing
+        self._outage = outage
+        self._stats = stats
+        self._owner = owner
+        self._run = run
+        self._limit_bytes = limit_bytes
+        self._keep_report_url = keep_report_url
+        self._backoff = backoff
+        self._clock = clock
+
+    async def submit(self, digest: bytes) -> Next:
+        """Send the digest's bytes to the service, if the ledger says that they are to be sent.
+
+        Raises:
+            RunStoppedError: the service refuses the run, not this digest.
+            LedgerError: the ledger failed.
+        """
+        record = await self._scans.get(digest)
+        if record is None:
+            return Gone()
+        if record.state is not ScanState.ADMITTED and not self._lapsed(record):
+            return _elsewhere(record)
+        request = await self._load(digest)
+        if request is None:
+            return Gone()
+        claim = await self._create.start(partial(self._claim, digest), self._renew)
+        if claim is None:
+            record = await self._scans.get(digest)
+            return Gone() if record is None else _elsewhere(record)
+        return await self._send(claim, request, record.tries)
+
+    async def poll(self, digest: bytes) -> Next:
+        """Ask the service for the digest's verdict, if it is time to.
+
+        Raises:
+            RunStoppedError: the service refuses the run, not this digest.
+            LedgerError: the ledger failed.
+        """
+        poll = await self._result.start(partial(self._poll, digest), lambda _, held: held)
+        if poll is None:
+            record = await self._scans.get(digest)
+            return Gone() if record is None else _elsewhere(record)
+        try:
+            result = await self._client.result(digest, poll.engine_version)
+        except ServiceError as error:
+            return await self._poll_failed(poll, error)
+        self._outage.over()
+        if result.status is ScanStatus.SUCCESS and result.verdict is not None:
+            await self._scans.judged(
+                digest,
+                self._to_keep(result.verdict),
+                run=self._run,
+                now=self._clock(),
+                retention_s=self._timing.retention_s,
+            )
+            return Settled()
+        if result.status is ScanStatus.SCANNING:
+            return await self._still_scanning(poll)
+        code = "scan-failed" if result.status is ScanStatus.FAILED else "not-found"
+        message = result.message or "the service does not know the content"
+        return await self._again(poll, Problem(code, message, result.request_id))
+
+    async def _load(self, digest: bytes) -> Request | None:
+        """Build the request from a file that still holds these bytes; None when no file does."""
+        for location in await self._scans.locations(digest):
+            request = await asyncio.to_thread(_load, location, digest, self._limit_bytes)
+            if request is not None:
+                return request
+        return None
+
+    def _claim(self, digest: bytes, connection: Connection) -> Claim | None:
+        now = self._clock()
+        return self._scans.claim(
+            connection, digest, owner=self._owner, now=now, lease_until=now + self._timing.lease_s
+        )
+
+    def _renew(self, connection: Connection, claim: Claim) -> Claim | None:
+        return self._scans.renew(connection, claim, lease_until=self._clock() + self._timing.lease_s)
+
+    def _poll(self, digest: bytes, connection: Connection) -> Poll | None:
+        now = self._clock()
+        return self._scans.poll(connection, digest, now=now, next_at=now + self._timing.poll_interval_s)
+
+    def _lapsed(self, record: ScanRecord) -> bool:
+        return (
+            record.state is ScanState.SUBMITTING
+            and record.next_at is not None
+            and record.next_at < self._clock()
+        )
+
+    async def _send(self, claim: Claim, request: Request, tries: int) -> Next:
+        try:
+            submission = await self._client.create(request, claim.digest)
+        except ServiceError as error:
+            return await self._refused(claim, error, tries + 1)
+        self._outage.over()
+        self._stats.submitted += 1
+        now = self._clock()
+        poll_at = now + self._timing.first_poll_s
+        if await self._scans.accepted(claim, submission.engine_version, now=now, next_at=poll_at):
+            return Wake(Stage.POLL, poll_at)
+        return Wake(Stage.SUBMIT, now)  # taken over while this process was frozen: the row tells
+
+    async def _refused(self, claim: Claim, error: ServiceError, tries: int) -> Next:
+        """React to a submission that was not accepted."""
+        problem = Problem(error.code, error.message, error.request_id)
+        reaction = error.policy.reaction
+        if reaction is Reaction.ITEM:
+            await self._scans.fail(claim.digest, problem, run=self._run, claim=claim)
+            self._outage.refused(error)
+            return Settled()
+        at = self._clock() + await self._wait_s(self._create, error, tries)
+        put_off = reaction in (*_PUT_OFF, Reaction.RUN) or self._outage.unreachable(error)
+        if not put_off and tries >= error.policy.max_attempts:
+            await self._scans.fail(claim.digest, problem, run=self._run, claim=claim)
+        else:
+            counted = reaction is Reaction.UNKNOWN  # the service may have got it
+            await self._scans.release(claim, at=at, problem=problem, counted=counted)
+        self._outage.raise_if_over(error)
+        if reaction is Reaction.QUOTA:
+            await self._outage.check_quota(self._client, error)
+        if not put_off and tries >= error.policy.max_attempts:
+            return Settled()
+        return GivenUp() if tries >= self._timing.max_refusals else Wake(Stage.SUBMIT, at)
+
+    async def _poll_failed(self, poll: Poll, error: ServiceError) -> Next:
+        """React to a poll that was not answered."""
+        problem = Problem(error.code, error.message, error.request_id)
+        if error.code == "ResourceNotFound":
+            return await self._again(poll, problem)
+        if error.policy.reaction is Reaction.ITEM:
+            await self._scans.fail(poll.digest, problem, run=self._run)
+            return Settled()
+        wait_s = await self._wait_s(self._result, error, poll.tries + 1)
+        if error.policy.reaction not in (Reaction.THROTTLE, Reaction.CLOCK, Reaction.CREDENTIAL):
+            wait_s = max(wait_s, min(self._timing.poll_interval_s, self._backoff.most_s))
+        at = self._clock() + wait_s
+        await self._scans.postpone(poll, next_at=at, problem=problem)
+        self._outage.unreachable(error)
+        self._outage.raise_if_over(error)
+        return GivenUp() if self._overdue(poll) else Wake(Stage.POLL, at)
+
+    async def _wait_s(self, pacer: Pacer, error: ServiceError, tries: int) -> float:
+        """How long to wait after a failed call; a throttled one makes every process wait."""
+        policy = error.policy
+        if policy.reaction in (Reaction.CLOCK, Reaction.CREDENTIAL):
+            return 0.0  # the client has set its clock or fetched new credentials
+        self._stats.retries += 1
+        delay_s = self._backoff.delay_s(tries, asked_s=policy.delay_s, jitter=random.random())  # noqa: S311
+        if policy.reaction is Reaction.THROTTLE:
+            self._stats.throttled += 1
+            await pacer.refused(policy.delay_s)
+        return delay_s
+
+    async def _still_scanning(self, poll: Poll) -> Next:
+        at = self._clock() + self._timing.poll_interval_s
+        await self._scans.postpone(poll, next_at=at, problem=None)
+        return GivenUp() if self._overdue(poll) else Wake(Stage.POLL, at)
+
+    async def _again(self, poll: Poll, problem: Problem) -> Next:
+        """Submit once more, or give the digest up after ``max_attempts``."""
+        if poll.attempt >= self._timing.max_attempts:
+            await self._scans.fail(poll.digest, problem, run=self._run)
+            return Settled()
+        at = self._clock() + self._backoff.delay_s(poll.attempt, jitter=random.random())  # noqa: S311
+        await self._scans.resubmit(poll, at=at, problem=problem)
+        return Wake(Stage.SUBMIT, at)
+
+    def _overdue(self, poll: Poll) -> bool:
+        return self._clock() >= poll.submitted_at + self._timing.deadline_s
+
+    def _to_keep(self, verdict: Verdict) -> Verdict:
+        return verdict if self._keep_report_url else msgspec.structs.replace(verdict, report_url=None)
+
+
+_PUT_OFF = (Reaction.THROTTLE, Reaction.CLOCK, Reaction.CREDENTIAL)
+
+
+def _elsewhere(record: ScanRecord) -> Next:
+    """What to do with a digest that is not where it was expected to be."""
+    if record.state in (ScanState.DONE, ScanState.FAILED) or record.next_at is None:
+        return Settled()
+    stage = Stage.POLL if record.state is ScanState.SCANNING else Stage.SUBMIT
+    return Wake(stage, record.next_at)
+
+
+def _load(location: bytes, digest: bytes, limit_bytes: int) -> Request | None:
+    """Read, check and encode one file; blocks."""
+    read = read_bytes(location, limit_bytes)
+    if not isinstance(read, tuple):
+        return None
+    _, content = read
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    return create_request(content, Path(os.fsdecode(location)).name)
+
+
+__all__ = ["GivenUp", "Gone", "Next", "RunStoppedError", "Settled", "Stages", "Timing"]
