@@ -110,10 +110,10 @@ def rfc3339(epoch: float | None) -> str | None:
 
     None for None, and for what RFC 3339 cannot say: not a number, or outside the years 1 to 9999.
     """
-    if epoch is None or not math.isfinite(epoch):
+    if epoch is None or math.isnan(epoch):
         return None
-    millis = round(epoch * 1000)
     try:
+        millis = round(epoch * 1000)
         moment = _EPOCH + timedelta(milliseconds=millis)
     except OverflowError:
         return None

@@ -41,8 +41,9 @@ def encodable(text: str) -> str:
 
 def duration(seconds: float) -> str:
     """Write a duration for a person: ``3.2 s``, ``4 min 05 s``, ``2 h 07 min``."""
-    if seconds < _MINUTE_S:
-        return f"{max(0.0, seconds):.1f} s"
+    tenths = round(max(0.0, seconds), 1)
+    if tenths < _MINUTE_S:
+        return f"{tenths:.1f} s"
     whole = round(seconds)
     if whole < _HOUR_S:
         return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
