@@ -31,7 +31,6 @@ from typing import TypeVar
 
 import msgspec
 
-
 N = TypeVar("N", int, float)
 
 

@@ -65,6 +65,13 @@ class Judge:
         try:
             detection = await self._detect(work)
             encoded = msgspec.json.encode(detection)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not we were cancelled, something inside the detector was (a broken pool's future).
+            await self._store.fail(work, "The scan was interrupted; submit the file again.")
+            return
         except DetectionError as error:
             await self._store.fail(work, f"The scan failed: {error}; submit the file again."[:_MESSAGE_CHARS])
             return
