@@ -35,7 +35,6 @@ _SECRET_WORDS = "secret|token|authorization|signature|passw(?:or)?d"  # noqa: S1
 _SECRET_KEY = re.compile(_SECRET_WORDS, re.IGNORECASE)
 _KEY = rf"[\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}"  # bounded: a log line must not cost quadratic time
 _QUOTED = r"'[^']*'|\"[^\"]*\""
-_URL = r"\b[a-z][a-z0-9+.-]{0,30}://"
 
 
 def _pattern(text: str, kept: str) -> tuple[re.Pattern[str], str]:
@@ -51,8 +50,8 @@ _SECRET_TEXT: Final = (
     _pattern(rf"({_KEY}=)(?:{_QUOTED}|[^\s&,;)]*)", r"\1"),
     _pattern(rf"(['\"]{_KEY}['\"]\s*:\s*)(?:{_QUOTED}|[^\s,}}]*)", r"\1"),
     # of a URL: the user, and the query, which is a bearer secret in a report's address
-    _pattern(rf"({_URL})[^\s/?#@\"]*(?=@)", r"\1"),
-    _pattern(rf"({_URL}[^\s?#\"<>]*)[?#][^\s\"<>]*", r"\1?"),
+    _pattern(r"(://)[^\s/?#@\"]*(?=@)", r"\1"),
+    _pattern(r"(://[^\s?#\"<>]*)[?#][^\s\"<>]*", r"\1?"),
 )
 
 
@@ -139,7 +138,9 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Ma
 def scrub(text: str) -> str:
     """Shorten a text to what a line can bear, then cut what is secret out of it."""
     if len(text) > _LENGTH_LIMIT:
-        text = f"{text[:_LENGTH_LIMIT]}... ({len(text):,} characters)"
+        half = _LENGTH_LIMIT // 2
+        _, _, tail = text[-half:].partition("\n")  # whole lines: half a secret would not be recognised
+        text = f"{text[:half]}... ({len(text):,} characters)\n{tail}".rstrip("\n")
     for pattern, replacement in _SECRET_TEXT:
         text = pattern.sub(replacement, text)
     return text
