@@ -63,10 +63,10 @@ _ARCHIVE_SUFFIXES = frozenset(
 )
 
 _end_record = re.compile(_END_SIGNATURE, re.DOTALL)
-_odd_name = re.compile(rb"[\x00-\x1f\x7f-\xff\\:]|\.\.|^/|^$")
-_traversal = re.compile(rb"(?:^|[/\\])\.\.(?:$|[/\\\x00])")
+_odd_name = re.compile(rb"[\x00-\x1f\x7f-\xff\\:]|\.\.|^/|^\Z")
+_traversal = re.compile(rb"(?:^|[/\\])\.\.(?:\Z|[/\\\x00])")
 _foreign_root = re.compile(rb"[A-Za-z]:|[/\\]{2}")
-_skill_md = re.compile(rb"(?:^|[/\\])skill\.md$", re.IGNORECASE)
+_skill_md = re.compile(rb"(?:^|[/\\])skill\.md\Z", re.IGNORECASE)
 _controls = re.compile("[\x01-\x1f\x7f-\x9f]")
 _bidi = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -74,7 +74,6 @@ _bidi = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 class _End(NamedTuple):
     """What an end record says, and where its central directory would be."""
 
-    at: int
     start: int
     stop: int
     shift: int  # bytes in front of the archive that its offsets do not count
@@ -101,7 +100,7 @@ class _Entry(NamedTuple):
 def inspect(content: bytes | memoryview) -> Inspection | Problem:
     """Judge whether ``content`` is a ZIP, count its files and note what is odd about it.
 
-    Costs about 3 microseconds an entry and never raises. For a large directory call it off the event loop.
+    Costs about 5 microseconds an entry and never raises. For a large directory call it off the event loop.
 
     Returns:
         An ``Inspection``, or a ``Problem`` with the code ``empty`` (no bytes) or ``not-a-zip`` (no end
@@ -167,9 +166,9 @@ def _layouts(view: memoryview, at: int) -> Iterator[_End]:
     if start != offset and view[offset : offset + 4] == _CENTRAL_SIGNATURE:
         notes.add("ambiguous-directory")
     if start >= 0:
-        yield _End(at, start, stop, start - offset, total, wide is not None, frozenset(notes))
+        yield _End(start, stop, start - offset, total, wide is not None, frozenset(notes))
     if start != offset and offset + size <= stop:
-        yield _End(at, offset, offset + size, 0, total, wide is not None, frozenset(notes | {"hidden-data"}))
+        yield _End(offset, offset + size, 0, total, wide is not None, frozenset(notes | {"hidden-data"}))
 
 
 def _wide_end(view: memoryview, at: int) -> tuple[int, int, int, int, int, int, int, int] | None:

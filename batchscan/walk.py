@@ -53,7 +53,7 @@ def absolute(path: bytes) -> bytes:
 
 
 class _Patterns:
-    """Globs, compiled once. Patterns without a slash look at names, the others at whole paths."""
+    """Globs, compiled once. Those without a slash look at names, the others at whole paths."""
 
     def __init__(self, globs: tuple[str, ...]) -> None:
         names: list[str] = []
@@ -61,12 +61,12 @@ class _Patterns:
         folder_names: list[str] = []
         folder_paths: list[str] = []
         for glob in globs:
-            bare = _plain(glob)
-            if bare.endswith("/"):
-                bare = bare.rstrip("/")
-                (folder_paths if "/" in bare else folder_names).append(bare)
+            bare = _plain(glob).rstrip("/")
+            anchored = "/" in bare or glob.startswith(("/", "./"))
+            if glob.endswith("/"):
+                (folder_paths if anchored else folder_names).append(bare)
             else:
-                (paths if "/" in bare else names).append(bare)
+                (paths if anchored else names).append(bare)
         self.file = _compile(names, paths)
         self.folder = _compile(names + folder_names, paths + folder_paths)
 
@@ -106,9 +106,9 @@ _patterns = lru_cache(maxsize=16)(_Patterns)
 class Filters(msgspec.Struct, frozen=True):
     """Which inputs are wanted, by globs on their path below the source root.
 
-    A glob without a slash means a file or directory of that name at any depth; with one, the path from
-    the root, where ``*`` also crosses slashes. A glob that means a directory means all below it, and one
-    that ends in a slash only directories. ``exclude`` wins; no ``include`` is everything.
+    A glob without a slash means a file or directory of that name at any depth; with one (also a leading
+    one), the path from the root, where ``*`` also crosses slashes. A glob that means a directory means all
+    below it, and one that ends in a slash only directories. ``exclude`` wins; no ``include`` is everything.
     """
 
     include: tuple[str, ...] = ()
