@@ -44,11 +44,13 @@ def _pattern(text: str, kept: str) -> tuple[re.Pattern[str], str]:
 _SECRET_TEXT: Final = (
     # a signed header's value, up to where it was quoted or the line ends
     _pattern(r"(TC3-HMAC-SHA256)\s[^'\"\r\n]*", r"\1 "),
-    _pattern(r"\b(authorization['\"]?\s*[:=]\s*['\"]?)[^'\"\r\n]*", r"\1"),
-    _pattern(r"\b(x-tc-token['\"]?\s*[:=]\s*['\"]?)[^\s'\"]*", r"\1"),
+    _pattern(r"(authorization['\"]?\s*[:=]\s*['\"]?)[^'\"\r\n]*", r"\1"),
+    _pattern(r"(x-tc-token['\"]?\s*[:=]\s*['\"]?)[^\s'\"]*", r"\1"),
     # key=value, and 'key': 'value' as in a printed dictionary
     _pattern(rf"({_KEY}=)(?:{_QUOTED}|[^\s&,;)]*)", r"\1"),
     _pattern(rf"(['\"]{_KEY}['\"]\s*:\s*)(?:{_QUOTED}|[^\s,}}]*)", r"\1"),
+    # a printed byte string: it may be file content
+    _pattern(r"\b(b)(?:'(?:[^'\\\r\n]|\\.)*'?|\"(?:[^\"\\\r\n]|\\.)*\"?)", r"\1"),
     # of a URL: the user, and the query, which is a bearer secret in a report's address
     _pattern(r"(://)[^\s/?#@\"]*(?=@)", r"\1"),
     _pattern(r"(://[^\s?#\"<>]*)[?#][^\s\"<>]*", r"\1?"),

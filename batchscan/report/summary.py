@@ -18,6 +18,7 @@ from batchscan.report.text import displayable, duration
 
 _PIPE_WIDTH = 10_000  # wide enough for any path, so that nothing is folded
 _NARROW_WIDTH = 60  # below, paths get lines of their own
+_UNREAD = "unreadable-directory"  # the one reason to skip that may hide inputs
 _STYLES = {RiskLevel.MALICIOUS: "bold red", RiskLevel.SUSPICIOUS: "yellow", RiskLevel.BENIGN: ""}
 _RESUMABLE = frozenset({RunState.RUNNING, RunState.INTERRUPTED, RunState.INCOMPLETE})
 
@@ -226,5 +227,11 @@ def conclusion(summary: Summary) -> tuple[str, str]:
         what = " and ".join(f"{count:,} {level}" for level, count in found.items())
         style = "bold red" if RiskLevel.MALICIOUS in found else "yellow"
         return f"Every input has a verdict; {what}. Look at those in the report.", style
-    style = "" if summary.exit_code or summary.error or summary.skipped else "green"
+    unread = summary.skipped.get(_UNREAD, 0)
+    if unread:
+        return (
+            f"Every input has a verdict, but {unread:,} directories could not be read; see the log.",
+            "yellow",
+        )
+    style = "" if summary.exit_code or summary.error else "green"
     return "Every input has a verdict, and nothing was found.", style

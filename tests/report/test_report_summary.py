@@ -71,6 +71,7 @@ def test_the_schema_accepts_summaries_and_refuses_others() -> None:
     record = json.loads(encode_summary(full))
     SCHEMA.validate(record)
     SCHEMA.validate(json.loads(encode_summary(summary(report=None))))
+    wrong: dict[str, Any]
     for wrong in ({"counts": {"scanned": 1}}, {"verdicts": {}}, {"state": "done"}, {"requests": {"a": -1}}):
         with pytest.raises(ValidationError):
             SCHEMA.validate(record | wrong)
@@ -176,6 +177,8 @@ def test_never_green_over_missing_verdicts(change: dict[str, Any]) -> None:
         ({"counts": {}}, "1,200 without a row yet"),
         ({"state": RunState.INTERRUPTED}, f"the run has not ended. Go on with `batchscan resume {RUN}`"),
         ({"inputs": 0, "counts": {}}, "No input was found"),
+        ({"skipped": {"unreadable-directory": 2, "filtered": 1}}, "2 directories could not be read"),
+        ({"skipped": {"filtered": 1}}, "nothing was found"),
     ],
 )
 def test_the_last_sentence_says_what_to_do(change: dict[str, Any], sentence: str) -> None:
