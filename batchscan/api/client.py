@@ -124,17 +124,13 @@ class ScanClient:
             raise _failure("connect-failed", message, request.action) from error
         try:
             signed = await self._signer.sign(request)
-            status, headers, body = await self._wire.send(request, signed)
+            answer = await self._wire.exchange(request, signed)
         finally:
             self._free.release()
-        try:
-            response = protocol.decipher(status, headers, signed.scrub(body), request.action)
-        except ServiceError as error:
-            refusal = error
-        else:
-            self._signer.accepted(signed)
-            return response
-        raise await self._signer.refused(refusal, signed, request.action)
+        if isinstance(answer, ServiceError):
+            raise await self._signer.refused(answer, signed, request.action)
+        self._signer.accepted(signed)
+        return answer
 
 
 class _Wire:
@@ -156,8 +152,12 @@ class _Wire:
             self._proxy_headers["Proxy-Authorization"] = basic
         self._on_request = on_request
 
-    async def send(self, request: Request, signed: Signed) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and decompressed body of the answer."""
+    async def exchange(self, request: Request, signed: Signed) -> Mapping[str, Any] | ServiceError:
+        """The answer's ``Response``, or why there is none.
+
+        A failure is returned and not raised: so it holds no frame in which there is an answer, or a
+        header of ours, and no context that would lead to one.
+        """
         if self._on_request is not None:
             self._on_request(request.action)
         try:
@@ -169,11 +169,12 @@ class _Wire:
                 proxy=self._proxy,
                 proxy_headers=self._proxy_headers,
             ) as reply:
-                return reply.status, reply.headers, await _read(reply, request.action)
+                body = signed.scrub(await _read(reply, request.action))
+                return protocol.decipher(reply.status, reply.headers, body, request.action)
+        except ServiceError as error:
+            return error.with_traceback(None)
         except (aiohttp.ClientError, OSError) as error:
-            failure = _translated(error, request.action)
-        # raised out here: as its context, the original would bring its frames along
-        raise failure
+            return _translated(error, request.action, signed)
 
 
 class _Body(Payload):
@@ -195,8 +196,9 @@ class _Body(Payload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         view = memoryview(self._value)[:content_length]
         for begin in range(0, len(view), _CHUNK):
+            if begin:
+                await asyncio.sleep(0)
             await writer.write(view[begin : begin + _CHUNK])
-            await asyncio.sleep(0)
 
 
 async def _read(reply: aiohttp.ClientResponse, action: str) -> bytes:
@@ -219,10 +221,10 @@ _OUTCOMES: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (  # the
 )
 
 
-def _translated(error: aiohttp.ClientError | OSError, action: str) -> ServiceError:
+def _translated(error: aiohttp.ClientError | OSError, action: str, signed: Signed) -> ServiceError:
     code = next(code for types, code in _OUTCOMES if isinstance(error, types))
-    told = f"{type(error).__name__}: {error}".rstrip(": ")
-    failure = _failure(code, reading.legible(told, _MAX_MESSAGE), action)
+    told = signed.scrub(f"{type(error).__name__}: {error}".rstrip(": ").encode("utf-8", "replace"))
+    failure = _failure(code, reading.legible(told.decode(), _MAX_MESSAGE), action)
     if isinstance(error, aiohttp.ClientResponseError):
         # its repr shows the request's headers
         failure.__cause__ = aiohttp.ClientError(failure.message)

@@ -167,7 +167,9 @@ def find_credentials(profile: str | None, env: Mapping[str, str], home: Path) ->
     """
     name = profile or env.get(PROFILE) or _DEFAULT_PROFILE
     if not re.fullmatch(r"\w[\w.@+-]{0,63}", name):
-        raise CredentialsError(f"profile {name[:80]!r} is not a name: begin with a letter or digit, go on with . _ - @ + too")
+        raise CredentialsError(
+            f"profile {name[:80]!r} is not a name: begin with a letter or digit, go on with . _ - @ + too"
+        )
     found = _from_environment(env)
     if found is not None:
         return StaticCredentials(found)
@@ -224,7 +226,9 @@ def _read_file(path: Path, profile: str, parse: _Parse) -> Credentials | None:
     except OSError as error:
         raise CredentialsError(f"{path}: cannot be read: {error.strerror}") from error
     if mode & 0o077:
-        _log.warning("credentials-readable-by-others", path=str(path), mode=stat.filemode(mode), advice="chmod 600")
+        _log.warning(
+            "credentials-readable-by-others", path=str(path), mode=stat.filemode(mode), advice="chmod 600"
+        )
     if len(content) > _MAX_FILE:
         raise CredentialsError(f"{path}: larger than {_MAX_FILE} bytes: not a file of credentials")
     try:

@@ -20,7 +20,7 @@ from batchscan.api.protocol import CONTENT_TYPE, VERSION, Request
 from batchscan.api.reactions import policy, run_policy
 from batchscan.errors import CredentialsError, Reaction, ServiceError
 
-_MAX_SERVER_TIME: Final = 4_102_444_800  # the year 2100: a later Date is no clock to follow
+_CREDIBLE_TIME: Final = range(1_668_988_800, 4_102_444_800)  # from the API's own version to the year 2100
 _MIN_SCRUBBED = 16  # shorter texts are no secrets of the vendor, and would occur in any answer
 _log = structlog.get_logger(__name__)
 
@@ -150,7 +150,7 @@ class Signer:
         if signed.clock != self._clock.generation:
             return error
         server_time = error.server_time
-        if self._clock.failed(signed.clock) or server_time is None or not 0 < server_time < _MAX_SERVER_TIME:
+        if server_time is None or int(server_time) not in _CREDIBLE_TIME or self._clock.failed(signed.clock):
             return _final(error, action)
         self._offset_s = server_time - self._now()
         self._clock.apply()

@@ -73,6 +73,7 @@ class Service:
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
     replies: list[bytes | Action] = field(default_factory=list)
+    _arrival: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -82,12 +83,19 @@ class Service:
         self.replies[:] = replies
         self.calls.clear()
 
+    async def arrived(self, count: int) -> None:
+        """Wait until ``count`` calls have come in."""
+        while len(self.calls) < count:
+            self._arrival.clear()
+            await self._arrival.wait()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             while not writer.is_closing():
                 call = await _receive(reader, writer)
                 self.calls.append(call)
+                self._arrival.set()
                 answer = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
                 raw = answer if isinstance(answer, bytes) else await answer(call)
                 if raw is None:

@@ -71,7 +71,7 @@ def refused(home: Path, env: Mapping[str, str] | None = None, profile: str | Non
 def test_a_secret_shows_itself_nowhere() -> None:
     secret = Secret("hunter2")
     key = Credentials("AKIDx", secret, secret, "test")
-    for text in (repr(secret), str(secret), f"{secret}", f"{secret:>40}", "%s %r" % (secret, secret)):
+    for text in (repr(secret), str(secret), f"{secret}", f"{secret:>40}", f"{secret!s:>9} {secret!r}"):
         assert "hunter2" not in text
     assert "hunter2" not in f"{key} {key!r} {[key]}"
     assert "AKIDx" not in repr(key)
@@ -94,13 +94,9 @@ def test_secrets_compare_by_value() -> None:
 @pytest.mark.parametrize("value", ["", " ", "a b", " a", "a\n", "ключ", "a\x00", "a\r\nX-Evil: 1"])
 def test_what_no_header_carries_is_refused(value: str) -> None:
     good = Secret("good")
-    for make in (
-        lambda: Credentials(value, good, None, "test"),
-        lambda: Credentials("good", Secret(value), None, "test"),
-        lambda: Credentials("good", good, Secret(value), "test"),
-    ):
+    for parts in ((value, good, None), ("good", Secret(value), None), ("good", good, Secret(value))):
         with pytest.raises(CredentialsError, match="test: the "):
-            make()
+            Credentials(*parts, "test")
 
 
 # environment
