@@ -18,9 +18,7 @@ _JOINERS = frozenset("\u200c\u200d")
 def printable(text: str) -> str:
     """``text`` for a report: nothing invisible in it, at most 120 characters."""
     cut = text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
-    return "".join(
-        f"\\u{ord(char):04x}" if unicodedata.category(char) in _INVISIBLE_CATEGORIES else char for char in cut
-    )
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in cut)
 
 
 def tidy_name(name: str) -> str:
@@ -41,9 +39,7 @@ def refuse_name(name: str) -> tuple[RiskLevel, str] | None:
     """
     path = name.replace("\\", "/")
     parts = path.split("/")
-    too_long = (
-        len(path.encode()) > _MAX_NAME_BYTES or max(len(part.encode()) for part in parts) > _MAX_PART_BYTES
-    )
+    too_long = _size(path) > _MAX_NAME_BYTES or max(_size(part) for part in parts) > _MAX_PART_BYTES
     hidden = any(
         unicodedata.category(char) in _INVISIBLE_CATEGORIES and char not in _JOINERS for char in name
     )
@@ -56,3 +52,7 @@ def refuse_name(name: str) -> tuple[RiskLevel, str] | None:
         (too_long or len(parts) > _MAX_DEPTH, RiskLevel.SUSPICIOUS, "name too long or too deep"),
     )
     return next(((level, text) for fires, level, text in findings if fires), None)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
