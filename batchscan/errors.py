@@ -34,6 +34,12 @@ class LedgerError(BatchscanError):
     exit_code = 2
 
 
+class CutShortError(BatchscanError):
+    """The ledger failed in the middle of a run; what was committed is there, and the run can be resumed."""
+
+    exit_code = 3
+
+
 class ReportError(BatchscanError):
     """The report cannot be written or read. The ledger still knows all that was paid for."""
 

@@ -112,6 +112,7 @@ class Pipeline:
         self._clock = clock
         self._finished: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE)
         self._changed = asyncio.Event()
+        self._settling = asyncio.Lock()
         self._draining = False
         self._stopped: RunStoppedError | None = None
         self._readmitted: Counter[bytes] = Counter()
@@ -195,6 +196,11 @@ class Pipeline:
 
     async def _readmit(self, digest: bytes) -> None:
         """Admit inputs anew whose files no longer hold the digest's bytes."""
+        async with self._settling:
+            await self._readmit_pages(digest)
+        self._scheduler.nudge()
+
+    async def _readmit_pages(self, digest: bytes) -> None:
         async for page in self._pages([digest]):
             before = {w.key: w for w in page}
             looked = [await asyncio.to_thread(_look_again, w.candidate) for w in page]
@@ -208,7 +214,6 @@ class Pipeline:
             await self._recorder.lost(lost)
             rows = [before[candidate_key(d.item.candidate)] for d in decided] + [w for w, _ in lost]
             await self._recorder.forget(rows)
-        self._scheduler.nudge()
 
     async def _settle_all(self) -> None:
         while True:
@@ -217,8 +222,7 @@ class Pipeline:
             while not self._finished.empty() and taken < _PAGE:
                 digests.add(self._finished.get_nowait())
                 taken += 1
-            async for page in self._pages(sorted(digests), finished=True):
-                await self._recorder.settled(page)
+            await self._settle(sorted(digests))
             for _ in range(taken):
                 self._finished.task_done()
             self._changed.set()
@@ -258,8 +262,13 @@ class Pipeline:
             freed = await self._scans.take_back(dead, now=self._clock())
             log.info("took back claims of processes that died", claims=freed)
             self._scheduler.nudge()
-        async for page in self._pages(None, finished=True):
-            await self._recorder.settled(page)
+        await self._settle(None)
+
+    async def _settle(self, digests: list[bytes] | None) -> None:
+        """Write the rows of inputs whose digest is finished; all such inputs where none is named."""
+        async with self._settling:  # from reading that an input waits until it waits no longer
+            async for page in self._pages(digests, finished=True):
+                await self._recorder.settled(page)
 
     async def _leave(self) -> int:
         """Give every input that still waits its pending row."""

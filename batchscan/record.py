@@ -5,7 +5,6 @@ waits only after its row is synced. So a kill can leave a row that the ledger do
 and resuming drops the wait, never the row.
 """
 
-import asyncio
 from collections.abc import Iterable, Sequence
 
 from batchscan.ledger.runs import RunRecord
@@ -36,7 +35,6 @@ class Recorder:
         self._run = run
         self._endpoint = endpoint
         self._stats = stats
-        self._turn = asyncio.Lock()
 
     async def resume(self) -> None:
         """Take in what the report holds already; rows that were left pending are taken out."""
@@ -97,19 +95,14 @@ class Recorder:
 
     async def sync(self) -> None:
         """Make all rows so far safe."""
-        async with self._turn:
-            await self._report.sync()
+        await self._report.sync()
 
     async def finish(self) -> None:
         """Make the report complete."""
-        async with self._turn:
-            await self._report.finish()
+        await self._report.finish()
 
     async def _write(self, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
-        async with self._turn:
-            await self._report.write(rows)
+        await self._report.write(rows)
         self._count(rows)
 
     def _count(self, rows: Iterable[Row]) -> None:

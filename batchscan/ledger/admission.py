@@ -105,6 +105,10 @@ class Admission:
         """Note inputs of known digests; tell which path of this run had the same bytes before."""
         return await self._ledger.read(lambda c: _first_seen(c, items))
 
+    async def standings(self, digests: Sequence[bytes]) -> dict[bytes, Standing]:
+        """Tell how digests stand, without admitting them; at most a few hundred."""
+        return await self._ledger.read(lambda c: self._standings(c, digests))
+
     def _remember(self, connection: Connection, items: Sequence[Item], read_at_ns: int) -> None:
         if not items:
             return

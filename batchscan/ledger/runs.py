@@ -1,5 +1,8 @@
 """Runs: what was asked for, where its report is, how far it came."""
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +23,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
         nul: the manifests are separated by NUL.
         include, exclude: globs.
         endpoint: name or URL.
-        profile: name of the credentials profile.
+        profile: of the credentials; None is the default one.
         stdin_sha256: what standard input held, hex.
         replace: the report replaces an older one when the run ends.
     """
@@ -32,7 +35,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     endpoint: str
-    profile: str = "default"
+    profile: str | None = None
     stdin_sha256: str | None = None
     replace: bool = False
 
@@ -51,7 +54,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     finished_at: float | None
     request: RunRequest
-    report: str
+    report: Path
     counts: dict[str, int]
 
 
@@ -61,15 +64,15 @@ class Runs:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def create(self, run_id: str, request: RunRequest, report: str, *, now: float) -> RunRecord:
+    async def create(self, run_id: str, request: RunRequest, report: Path, *, now: float) -> RunRecord:
         """Record a run that begins now (epoch seconds), with its report's absolute path."""
         values = {
             "run_id": run_id,
             "scope": self._ledger.scope,
             "state": RunState.RUNNING,
             "started_at": now,
-            "request": msgspec.json.encode(request).decode(),
-            "report": report,
+            "request": _dumped(request),
+            "report": os.fsencode(report),
             "counts": "{}",
         }
 
@@ -83,9 +86,11 @@ class Runs:
         """Find a run by its id."""
         return await self._first(select(run).where(run.c.run_id == run_id))
 
-    async def latest_for_report(self, report: str) -> RunRecord | None:
+    async def latest_for_report(self, report: Path) -> RunRecord | None:
         """Find the newest run that writes to this report."""
-        return await self._first(select(run).where(run.c.report == report).order_by(run.c.id.desc()))
+        return await self._first(
+            select(run).where(run.c.report == os.fsencode(report)).order_by(run.c.id.desc())
+        )
 
     async def latest_resumable(self) -> RunRecord | None:
         """Find the newest run that is not complete."""
@@ -117,6 +122,11 @@ class Runs:
         return await self._ledger.read(work)
 
 
+def _dumped(request: RunRequest) -> str:
+    # The standard library escapes the lone surrogates of names that are not UTF-8; msgspec refuses them.
+    return json.dumps(msgspec.to_builtins(request))
+
+
 def _record(row: Row[Any]) -> RunRecord:
     return RunRecord(
         id=row.id,
@@ -125,7 +135,7 @@ def _record(row: Row[Any]) -> RunRecord:
         state=RunState(row.state),
         started_at=row.started_at,
         finished_at=row.finished_at,
-        request=msgspec.json.decode(row.request, type=RunRequest),
-        report=row.report,
+        request=msgspec.convert(json.loads(row.request), RunRequest),
+        report=Path(os.fsdecode(row.report)),
         counts=msgspec.json.decode(row.counts, type=dict[str, int]),
     )

@@ -118,7 +118,7 @@ run = Table(
     Column("started_at", Float, nullable=False),
     Column("finished_at", Float),
     Column("request", Text, nullable=False, comment="JSON: sources, filters, endpoint name; no secret"),
-    Column("report", Text, nullable=False, comment="path, undecodable bytes as surrogates escaped"),
+    Column("report", LargeBinary, nullable=False, comment="absolute path in raw bytes"),
     Column("counts", Text, nullable=False, comment="JSON: calls made so far, summary at the end"),
     UniqueConstraint("run_id"),
 )

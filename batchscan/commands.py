@@ -1,0 +1,216 @@
+"""What each command does once its settings are known; returns the exit code, never exits."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchscan import logs
+from batchscan.config import Config, load
+from batchscan.connect import Standalone, run_standalone
+from batchscan.errors import UsageError
+from batchscan.execution import Terms
+from batchscan.ledger.runs import RunRecord, RunRequest, Runs
+from batchscan.models import RiskLevel, RunState
+from batchscan.plan import make_plan, show_plan
+from batchscan.report.console import open_console
+from batchscan.report.progress import Progress
+from batchscan.report.summary import Summary, encode_summary, render
+from batchscan.session import Session, open_session, open_state
+from batchscan.signals import drain_then_abort
+from batchscan.spool import Spool
+from batchscan.stats import Stats
+from batchscan.status import show_runs
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the inputs of a scan come from."""
+
+    sources: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
+    nul: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class Ends(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run's report goes and how it ends."""
+
+    output: Path | None = None
+    overwrite: bool = False
+    wait: bool = True
+    fail_on: str | None = None
+
+    def terms(self) -> Terms:
+        """Check what was given as text."""
+        if self.fail_on not in (None, RiskLevel.MALICIOUS, RiskLevel.SUSPICIOUS):
+            raise UsageError(f"--fail-on: {self.fail_on!r} is neither malicious nor suspicious")
+        return Terms(wait=self.wait, fail_on=None if self.fail_on is None else RiskLevel(self.fail_on))
+
+
+class Show(msgspec.Struct, frozen=True, kw_only=True):
+    """What is printed."""
+
+    json: bool = False
+    quiet: bool = False
+
+
+def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dry_run: bool) -> int:
+    """Scan, or with ``dry_run`` say what a scan would do.
+
+    Raises:
+        BatchscanError: it could not be done.
+    """
+    config = _configured(settings)
+    terms = ends.terms()
+    if not inputs.sources and not inputs.manifests:
+        raise UsageError("nothing to scan: name a directory, a skill ZIP, or a --manifest")
+    request = RunRequest(
+        sources=inputs.sources,
+        manifests=inputs.manifests,
+        directory=str(Path.cwd()),
+        nul=inputs.nul,
+        include=inputs.include,
+        exclude=inputs.exclude,
+        endpoint=config.endpoint,
+        profile=config.profile,
+    )
+    # Read here and not on the event loop, where a signal could not end it.
+    spool = None
+    if "-" in (*inputs.sources, *inputs.manifests):
+        spool = Spool.read_stdin(config.state_dir)
+    try:
+        if dry_run:
+            return asyncio.run(_dry_run(config, request, spool, show))
+        output = None if ends.output is None else ends.output.absolute()
+
+        async def work(session: Session) -> Summary:
+            return await session.scan(request, terms, spool=spool, output=output, overwrite=ends.overwrite)
+
+        return asyncio.run(_made(config, show, work))
+    finally:
+        if spool is not None:
+            spool.discard()
+
+
+def resume(settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show) -> int:
+    """Go on with a run.
+
+    Raises:
+        BatchscanError: there is none such, it is complete, or it could not be done.
+    """
+    config = _configured(settings)
+    terms = ends.terms()
+    record = asyncio.run(_resumable(config, run_id))
+    config = config.model_copy(
+        update={"endpoint": record.request.endpoint, "profile": record.request.profile}
+    )
+    try:
+        os.chdir(record.request.directory)  # its sources are named from there
+    except OSError as error:
+        raise UsageError(
+            f"run {record.run_id} was started in {record.request.directory}: {error.strerror}"
+        ) from error
+
+    async def work(session: Session) -> Summary:
+        return await session.resume(record, terms)
+
+    return asyncio.run(_made(config, show, work))
+
+
+def status(settings: dict[str, Any], run_id: str | None, *, limit: int, as_json: bool) -> int:
+    """Show runs.
+
+    Raises:
+        BatchscanError: there is none such, or the ledger cannot be read.
+    """
+    return asyncio.run(_status(_configured(settings), run_id, limit, as_json=as_json))
+
+
+def engine(settings: dict[str, Any], standalone: Standalone) -> int:
+    """Run the embedded endpoint until a signal ends it.
+
+    Raises:
+        BatchscanError: it could not be started.
+    """
+    return asyncio.run(_engine(_configured(settings), standalone))
+
+
+def _configured(settings: dict[str, Any]) -> Config:
+    config = load(settings)
+    logs.configure(config.log_level, json=not sys.stderr.isatty())
+    return config
+
+
+async def _made(config: Config, show: Show, work: Callable[[Session], Awaitable[Summary]]) -> int:
+    stats = Stats(rate=config.create_rate)
+    session: Session | None = None
+    this = asyncio.current_task()
+
+    def drain() -> None:
+        if session is not None:
+            session.drain()
+        elif this is not None:
+            this.cancel()
+
+    def abort() -> None:
+        if this is not None:
+            this.cancel()
+
+    with drain_then_abort(drain, abort) as received:
+        try:
+            async with open_session(config, stats) as session, Progress(stats, quiet=show.quiet):
+                summary = await work(session)
+        except asyncio.CancelledError:
+            if received.signal is None:
+                raise
+            return 128 + received.signal
+    if received.signal is not None and summary.state is RunState.INTERRUPTED and summary.exit_code != 4:  # noqa: PLR2004 - the service's refusal is the worse news
+        summary = msgspec.structs.replace(summary, exit_code=128 + received.signal)
+    _print(summary, show)
+    return summary.exit_code
+
+
+def _print(summary: Summary, show: Show) -> None:
+    if show.json:
+        sys.stdout.buffer.write(encode_summary(summary))
+    elif not show.quiet:
+        render(summary, open_console(sys.stdout))
+
+
+async def _resumable(config: Config, run_id: str | None) -> RunRecord:
+    async with open_state(config) as ledger:
+        runs = Runs(ledger)
+        record = await (runs.latest_resumable() if run_id is None else runs.get(run_id))
+    if record is None:
+        raise UsageError(
+            "no run to resume: all are complete"
+            if run_id is None
+            else f"no run {run_id} in {config.state_dir}; `batchscan status` lists the runs"
+        )
+    if record.state is RunState.COMPLETE:
+        raise UsageError(f"run {record.run_id} is complete; its report is {record.report}")
+    return record
+
+
+async def _status(config: Config, run_id: str | None, limit: int, *, as_json: bool) -> int:
+    async with open_state(config) as ledger:
+        return await show_runs(ledger, run_id, limit=limit, as_json=as_json)
+
+
+async def _dry_run(config: Config, request: RunRequest, spool: Spool | None, show: Show) -> int:
+    async with open_state(config) as ledger:
+        plan = await make_plan(config, ledger, request, None if spool is None else spool.file)
+    show_plan(plan, as_json=show.json)
+    return plan.exit_code
+
+
+async def _engine(config: Config, standalone: Standalone) -> int:
+    stop = asyncio.Event()
+    with drain_then_abort(stop.set, stop.set) as received:
+        await run_standalone(config, standalone, stop)
+    return 0 if received.signal is None else 128 + received.signal

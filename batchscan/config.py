@@ -1,0 +1,150 @@
+"""Settings: flags before environment before defaults, checked once, then frozen.
+
+Every setting can be given as ``BATCHSCAN_<NAME>`` in the environment. What a setting is where nobody
+gives it may depend on the endpoint: those are the presets. No secret is a setting.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+import platformdirs
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from batchscan.errors import UsageError
+
+LIMIT_BYTES = 7_000_000
+LARGEST_LIMIT_BYTES = 7_340_032
+"""The vendor says 7 MB and not which: below 7,000,000 is safe, up to 7 MiB may be tried."""
+
+_PREFIX = "BATCHSCAN_"
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
+
+
+def parse_duration(value: object) -> object:
+    """Read ``90``, ``90s``, ``5m``, ``1.5h`` or ``30d`` as seconds; anything that is no text passes."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise ValueError(f"not a duration: {value!r}; write seconds, or a number with ms, s, m, h or d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint's settings are where nobody gives them. Rates are starts a second."""
+
+    create_rate: float | None
+    result_rate: float | None
+    first_poll_s: float
+    poll_interval_s: float
+    deadline_s: float
+
+
+PRESETS: Mapping[str, Preset] = {
+    # vendor: 20 and 100 a second on the international site, 3 and 20 in China; first poll after five
+    # minutes, then every minute; the longest scan documented for the engine family takes 90 minutes
+    "intl": Preset(create_rate=20, result_rate=100, first_poll_s=300, poll_interval_s=60, deadline_s=6000),
+    "china": Preset(create_rate=3, result_rate=20, first_poll_s=300, poll_interval_s=60, deadline_s=6000),
+    "embedded": Preset(
+        create_rate=None, result_rate=None, first_poll_s=0.25, poll_interval_s=0.5, deadline_s=1800
+    ),
+}
+
+
+class Config(BaseSettings):
+    """All settings of a command. Durations are seconds, sizes bytes, rates starts a second.
+
+    Attributes:
+        state_dir: ledger, reports without ``--output``, the embedded endpoint's store.
+        endpoint: ``embedded``, ``intl``, ``china`` or a URL.
+        profile: of the credentials; part of the scope in the ledger.
+        rate: submissions a second; 0 is no cap; None the endpoint's preset.
+        result_rate: polls a second, likewise.
+        first_poll_s, poll_interval_s, deadline_s: see ``stages.Timing``.
+        limit_bytes: larger files are rejected.
+        max_age_s: verdicts scanned longer ago are not reused.
+        unreachable_s: without any answer for so long, the run ends.
+        rehash: read every file, whatever the stat cache says.
+        report_urls: keep and write the service's report links, which are bearer secrets.
+        ca_file: PEM file of authorities to trust instead of the system's.
+        proxy: ``http://host:port``.
+        detector: of the embedded endpoint.
+        detector_workers: its processes; None as many as there are processors.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
+
+    state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("batchscan")))
+    endpoint: str = "embedded"
+    profile: str | None = None
+    rate: Annotated[float, Field(ge=0)] | None = None
+    result_rate: Annotated[float, Field(ge=0)] | None = None
+    first_poll_s: Duration | None = None
+    poll_interval_s: Annotated[Duration, Field(gt=0)] | None = None
+    deadline_s: Duration | None = None
+    limit_bytes: Annotated[int, Field(gt=0, le=LARGEST_LIMIT_BYTES)] = LIMIT_BYTES
+    max_age_s: Duration | None = None
+    unreachable_s: Annotated[Duration, Field(gt=0)] = 120.0
+    rehash: bool = False
+    report_urls: bool = False
+    ca_file: Path | None = None
+    proxy: str | None = None
+    detector: Literal["skilltotal", "deep"] = "skilltotal"
+    detector_workers: Annotated[int, Field(ge=1, le=64)] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        object.__setattr__(self, "state_dir", self.state_dir.expanduser().absolute())
+        return self
+
+    @property
+    def preset(self) -> Preset:
+        """The endpoint's; a URL has that of the international site."""
+        return PRESETS.get(self.endpoint, PRESETS["intl"])
+
+    @property
+    def create_rate(self) -> float | None:
+        """Submissions a second, None without a cap."""
+        return (self.preset.create_rate if self.rate is None else self.rate) or None
+
+    @property
+    def poll_rate(self) -> float | None:
+        """Polls a second, None without a cap."""
+        return (self.preset.result_rate if self.result_rate is None else self.result_rate) or None
+
+
+def load(flags: Mapping[str, Any]) -> Config:
+    """Settle all settings; flags that are None were not given.
+
+    Raises:
+        UsageError: some are wrong; the message names each one and where it came from.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    unknown = [
+        name
+        for name in os.environ
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX).lower() not in Config.model_fields
+    ]
+    if unknown:
+        raise UsageError(f"no such setting: {', '.join(sorted(unknown))}; unset it or correct its name")
+    try:
+        return Config(**given)
+    except ValidationError as error:
+        raise UsageError("; ".join(_explained(e["loc"], e["msg"], given) for e in error.errors())) from error
+
+
+def _explained(location: tuple[int | str, ...], message: str, flags: Mapping[str, Any]) -> str:
+    name = str(location[0]) if location else "settings"
+    flag = "--" + name.removesuffix("_s").replace("_", "-")
+    return f"{flag if name in flags else _PREFIX + name.upper()}: {message.removeprefix('Value error, ')}"

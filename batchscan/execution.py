@@ -1,0 +1,231 @@
+"""Execution of one run: opens its report, builds its pipeline, and turns its end into a summary."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+import msgspec
+
+from batchscan.admit import Admitter
+from batchscan.api.client import ScanClient
+from batchscan.api.reactions import CREATE, RESULT
+from batchscan.config import Config
+from batchscan.discover import Filters, discover, resolve_sources
+from batchscan.errors import BatchscanError, CutShortError, LedgerError, NothingMatchedError
+from batchscan.ledger.admission import Admission
+from batchscan.ledger.runs import RunRecord, Runs
+from batchscan.ledger.scans import Scans
+from batchscan.ledger.store import Ledger
+from batchscan.ledger.waiting import WaitingInputs
+from batchscan.models import Outcome, Problem, RiskLevel, RunState
+from batchscan.outage import Outage
+from batchscan.pacing import Pacer
+from batchscan.pipeline import Ending, Pipeline, Policy
+from batchscan.record import Recorder
+from batchscan.report.jsonl import Mode, open_report
+from batchscan.report.summary import Summary
+from batchscan.spool import spool_path
+from batchscan.stages import Stages, Timing
+from batchscan.stats import Stats
+
+OWNERS_DIRECTORY = "owners"
+_FAILS_ON = {
+    RiskLevel.MALICIOUS: (RiskLevel.MALICIOUS,),
+    RiskLevel.SUSPICIOUS: (RiskLevel.MALICIOUS, RiskLevel.SUSPICIOUS),
+}
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run is ended and judged.
+
+    Attributes:
+        wait: poll for verdicts; else the run ends when all is submitted.
+        fail_on: the mildest verdict that fails the run; None lets every verdict pass.
+    """
+
+    wait: bool = True
+    fail_on: RiskLevel | None = None
+
+
+class Execution:
+    """Executes runs with one ledger, one client and one set of counters."""
+
+    def __init__(
+        self, config: Config, ledger: Ledger, client: ScanClient, endpoint: str, owner: str, stats: Stats
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._client = client
+        self._endpoint = endpoint
+        self._owner = owner
+        self._stats = stats
+        self._runs = Runs(ledger)
+        self._pipeline: Pipeline | None = None
+        self._draining = False
+
+    def drain(self) -> None:
+        """Begin nothing more; what is under way ends, and the run can be resumed."""
+        self._draining = True
+        if self._pipeline is not None:
+            self._pipeline.drain()
+
+    async def run(self, record: RunRecord, terms: Terms, *, resumed: bool) -> Summary:
+        """Make the run, or go on with it.
+
+        Raises:
+            BatchscanError: it could not be finished; what was recorded stays recorded.
+        """
+        began = time.monotonic()
+        self._stats.requests.update(record.counts)
+        report = record.report
+        mode = Mode.RESUME if resumed else Mode.NEW
+        if record.request.replace:
+            mode = Mode.REPLACE
+        async with open_report(report, mode=mode, run_id=record.run_id) as writer:
+            waiting = WaitingInputs(self._ledger, record.id)
+            recorder = Recorder(writer, waiting, record, self._endpoint, self._stats)
+            try:
+                if resumed:
+                    await recorder.resume()
+                ending = await self._carry_out(record, terms, waiting, recorder, resumed=resumed)
+                state = _state(ending)
+                if state is not RunState.INTERRUPTED:
+                    await recorder.finish()
+                await self._note(record, state)
+            except BatchscanError as error:
+                with suppress(LedgerError):
+                    await self._note(record, RunState.INTERRUPTED)
+                if isinstance(error, LedgerError):
+                    raise CutShortError(f"run {record.run_id} was cut short: {error}") from error
+                raise
+            if state is RunState.COMPLETE and recorder.tally.inputs == 0:
+                await asyncio.to_thread(report.unlink, missing_ok=True)
+                raise NothingMatchedError(_nothing(record, self._stats))
+        if state is RunState.COMPLETE and record.request.stdin_sha256 is not None:
+            await asyncio.to_thread(spool_path(self._config.state_dir, record.run_id).unlink, missing_ok=True)
+        return self._summary(record, recorder, ending, terms, time.monotonic() - began)
+
+    async def _carry_out(
+        self,
+        record: RunRecord,
+        terms: Terms,
+        waiting: WaitingInputs,
+        recorder: Recorder,
+        *,
+        resumed: bool,
+    ) -> Ending:
+        request = record.request
+        stdin = None if request.stdin_sha256 is None else spool_path(self._config.state_dir, record.run_id)
+        sources = resolve_sources(request.sources, request.manifests, nul=request.nul, stdin_spool=stdin)
+        filters = Filters(include=request.include, exclude=request.exclude)
+        scans = Scans(self._ledger)
+        admitter = Admitter(
+            Admission(self._ledger, record.id),
+            limit_bytes=self._config.limit_bytes,
+            rehash=self._config.rehash,
+        )
+        self._pipeline = Pipeline(
+            run=record.id,
+            candidates=discover(sources, filters, self._stats),
+            admitter=admitter,
+            scans=scans,
+            waiting=waiting,
+            stages=self._stages(scans, record.id),
+            recorder=recorder,
+            stats=self._stats,
+            owners=self._config.state_dir / OWNERS_DIRECTORY,
+            policy=Policy(wait=terms.wait, max_age_s=self._config.max_age_s),
+            resumed=resumed,
+        )
+        if self._draining:
+            self._pipeline.drain()
+        try:
+            return await self._pipeline.run()
+        finally:
+            admitter.close()
+
+    def _stages(self, scans: Scans, run: int) -> Stages:
+        config, preset = self._config, self._config.preset
+        timing = Timing(
+            first_poll_s=_given(config.first_poll_s, preset.first_poll_s),
+            poll_interval_s=_given(config.poll_interval_s, preset.poll_interval_s),
+            deadline_s=_given(config.deadline_s, preset.deadline_s),
+        )
+        return Stages(
+            scans=scans,
+            client=self._client,
+            create=Pacer(self._ledger, CREATE, config.create_rate),
+            result=Pacer(self._ledger, RESULT, config.poll_rate),
+            timing=timing,
+            outage=Outage(config.unreachable_s),
+            stats=self._stats,
+            owner=self._owner,
+            run=run,
+            limit_bytes=config.limit_bytes,
+            keep_report_url=config.report_urls,
+        )
+
+    async def _note(self, record: RunRecord, state: RunState) -> None:
+        done = state in (RunState.COMPLETE, RunState.INCOMPLETE)
+        await self._runs.update(
+            record,
+            state=state,
+            counts=dict(self._stats.requests),
+            finished_at=time.time() if done else None,
+        )
+
+    def _summary(
+        self, record: RunRecord, recorder: Recorder, ending: Ending, terms: Terms, elapsed_s: float
+    ) -> Summary:
+        tally, stats = recorder.tally, self._stats
+        error = None
+        if ending.stopped is not None:
+            found = ending.stopped.problem
+            error = Problem(found.code, f"{found.message} {ending.stopped.advice}".strip(), found.request_id)
+        return Summary(
+            run_id=record.run_id,
+            state=_state(ending),
+            exit_code=_exit_code(recorder, ending, terms),
+            report=str(record.report),
+            endpoint=self._endpoint,
+            engine_versions=sorted(tally.engine_versions),
+            counts=dict(tally.outcomes),
+            verdicts=dict(tally.verdicts),
+            billed_files=recorder.billed_files,
+            requests=dict(stats.requests),
+            throttled=stats.throttled,
+            retries=stats.retries,
+            elapsed_s=round(elapsed_s, 3),
+            error=error,
+            inputs=tally.inputs,
+            skipped=dict(stats.skipped),
+            worst=tally.worst,
+        )
+
+
+def _given(value: float | None, preset: float) -> float:
+    return preset if value is None else value
+
+
+def _state(ending: Ending) -> RunState:
+    if ending.drained:
+        return RunState.INTERRUPTED
+    return RunState.INCOMPLETE if ending.pending else RunState.COMPLETE
+
+
+def _exit_code(recorder: Recorder, ending: Ending, terms: Terms) -> int:
+    """The run's own part of the exit code; a signal's is the command line's business."""
+    tally = recorder.tally
+    if ending.stopped is not None:
+        return ending.stopped.exit_code
+    if ending.drained or any(tally.outcomes[o] for o in (Outcome.REJECTED, Outcome.FAILED, Outcome.PENDING)):
+        return 3
+    if terms.fail_on is not None and any(tally.verdicts[v] for v in _FAILS_ON[terms.fail_on]):
+        return 1
+    return 0
+
+
+def _nothing(record: RunRecord, stats: Stats) -> str:
+    named = ", ".join((*record.request.sources, *record.request.manifests))
+    skipped = "".join(f"; {count} skipped: {reason}" for reason, count in sorted(stats.skipped.items()))
+    return f"nothing to scan in {named}: no *.zip file matched{skipped}"

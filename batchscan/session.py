@@ -1,0 +1,154 @@
+"""A session: an open state directory at one endpoint, and the choice of which run to make.
+
+A report that is there decides: an unfinished run over the same inputs is gone on with, anything else
+is refused unless it may be overwritten.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from batchscan.config import Config
+from batchscan.connect import connect, scope_name
+from batchscan.errors import LedgerError, UsageError
+from batchscan.execution import OWNERS_DIRECTORY, Execution, Terms
+from batchscan.ledger.owners import own
+from batchscan.ledger.runs import RunRecord, RunRequest, Runs
+from batchscan.ledger.store import Ledger, open_ledger
+from batchscan.models import RunState
+from batchscan.report.summary import Summary
+from batchscan.spool import Spool
+from batchscan.stats import Stats
+
+LEDGER_FILE = "ledger.sqlite3"
+_REPORTS_DIRECTORY = "reports"
+
+
+def prepare_state_dir(path: Path) -> None:
+    """Make the state directory, private to its owner.
+
+    Raises:
+        LedgerError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"state directory {path}: {error.strerror}; choose another --state-dir") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise LedgerError(f"state directory {path}: cannot be written; choose another --state-dir")
+
+
+@asynccontextmanager
+async def open_state(config: Config) -> AsyncIterator[Ledger]:
+    """Open the ledger of the state directory, making both where there are none.
+
+    Raises:
+        UsageError: the endpoint cannot be used.
+        LedgerError: the state directory or the ledger cannot be used.
+    """
+    await asyncio.to_thread(prepare_state_dir, config.state_dir)
+    async with open_ledger(config.state_dir / LEDGER_FILE, scope_name(config)) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def open_session(config: Config, stats: Stats) -> AsyncIterator["Session"]:
+    """Open the state directory and connect to the endpoint.
+
+    Raises:
+        UsageError: a setting cannot be used.
+        LedgerError: the state directory or the ledger cannot be used.
+        CredentialsError: no credentials for the endpoint.
+    """
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(open_state(config))
+        owner = stack.enter_context(own(config.state_dir / OWNERS_DIRECTORY))
+        client, target = await stack.enter_async_context(connect(config, stats))
+        yield Session(config, ledger, Execution(config, ledger, client, target.name, owner, stats))
+
+
+class Session:
+    """Makes runs. One at a time."""
+
+    def __init__(self, config: Config, ledger: Ledger, execution: Execution) -> None:
+        self._config = config
+        self._runs = Runs(ledger)
+        self._execution = execution
+
+    def drain(self) -> None:
+        """Begin nothing more; what is under way ends, and the run can be resumed."""
+        self._execution.drain()
+
+    async def scan(
+        self,
+        request: RunRequest,
+        terms: Terms,
+        *,
+        spool: Spool | None,
+        output: Path | None,
+        overwrite: bool,
+    ) -> Summary:
+        """Scan the request's inputs, or go on with an unfinished run over the same ones.
+
+        Args:
+            request: inputs and who judges them.
+            terms: how the run is ended and judged.
+            spool: standard input, where the request names it.
+            output: the report, an absolute path; None makes one under the state directory.
+            overwrite: replace a report that is there.
+
+        Raises:
+            BatchscanError: the run could not be made or finished; what was recorded stays recorded.
+        """
+        if spool is not None:
+            request = msgspec.structs.replace(request, stdin_sha256=spool.sha256)
+        before = None if output is None else await self._runs.latest_for_report(output)
+        if before is not None and _goes_on(before, request):
+            return await self._execution.run(before, terms, resumed=True)
+        if output is not None and await asyncio.to_thread(os.path.lexists, output):
+            if not overwrite:
+                raise UsageError(_refusal(output, before))
+            request = msgspec.structs.replace(request, replace=True)
+        run_id = new_run_id()
+        if spool is not None:
+            await asyncio.to_thread(spool.keep, self._config.state_dir, run_id)
+        report = await asyncio.to_thread(self._default_report, run_id) if output is None else output
+        record = await self._runs.create(run_id, request, report, now=time.time())
+        return await self._execution.run(record, terms, resumed=False)
+
+    async def resume(self, record: RunRecord, terms: Terms) -> Summary:
+        """Go on with a run that is not complete; the working directory must be the run's."""
+        return await self._execution.run(record, terms, resumed=True)
+
+    def _default_report(self, run_id: str) -> Path:
+        directory = self._config.state_dir / _REPORTS_DIRECTORY
+        directory.mkdir(mode=0o700, exist_ok=True)
+        return directory / f"{run_id}.jsonl"
+
+
+def new_run_id() -> str:
+    """Make a run id: sorts by time, unique."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def _goes_on(record: RunRecord, request: RunRequest) -> bool:
+    return record.state is not RunState.COMPLETE and record.request.same_inputs(request)
+
+
+def _refusal(target: Path, before: RunRecord | None) -> str:
+    choose = "choose another --output, or --overwrite it"
+    if before is None:
+        return f"{target} exists and is no report of this ledger; {choose}"
+    if before.state is RunState.COMPLETE:
+        return f"{target} is the finished report of run {before.run_id}; {choose}"
+    return (
+        f"{target} is the unfinished report of run {before.run_id} over other inputs;"
+        f" finish it with `batchscan resume {before.run_id}`, {choose}"
+    )
