@@ -128,7 +128,7 @@ def _end_positions(view: memoryview) -> Iterator[int]:
     """Offsets of possible end records, in the order in which zipfile would take them."""
     last = len(view) - _END.size
     first = None
-    if last >= 0 and view[last : last + 4] == _END_SIGNATURE and not any(view[-2:]):
+    if last >= 0 and view[last : last + 4] == _END_SIGNATURE:
         first = last
         yield last
     tail = max(last - _MAX_COMMENT, 0)

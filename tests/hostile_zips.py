@@ -3,6 +3,7 @@
 Each function returns the bytes of one file. ``CORPUS`` names those that take no arguments.
 """
 
+import functools
 import io
 import struct
 import zipfile
@@ -254,6 +255,7 @@ def cut_comment() -> bytes:
     return build(comment=b"short", comment_length=500)
 
 
+@functools.cache
 def many(entries: int = 65_536) -> bytes:
     """More entries than a count of 16 bits can say."""
     return build((SKILL, *(Entry(b"f/%d" % n) for n in range(1, entries))), count=entries & 0xFFFF)

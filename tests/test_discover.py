@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -340,6 +341,15 @@ async def test_a_location_goes_through_symlinks_as_the_file_system_does(tmp_path
     assert found.path == f"{tmp_path}/link/../a.zip"
 
 
+async def test_a_root_written_with_dots_is_one_absolute_path(tmp_path: Path) -> None:
+    touch(tmp_path, "real/deep/b.zip", "real/a.zip")
+    (tmp_path / "link").symlink_to("real/deep")
+    found = await everything(resolve(f"{tmp_path}/link/.."))
+    assert {candidate.location for candidate in found} == {
+        os.fsencode(tmp_path / "real" / name) for name in ("a.zip", "deep/b.zip")
+    }
+
+
 # the thread
 
 
@@ -362,13 +372,13 @@ async def test_a_slow_consumer_stops_the_walk(tmp_path: Path, monkeypatch: pytes
     touch(tmp_path, *(f"{number}.zip" for number in range(40)))
     looked: list[str] = []
     full = threading.Event()
-    build = discovery._HandOver.put
+    original = discovery._HandOver.put
 
     def put(hand_over: discovery._HandOver, item: discovery._Batch) -> None:
         looked.extend(candidate.path for candidate in item.candidates)
         if len(looked) == 4:
             full.set()
-        build(hand_over, item)
+        original(hand_over, item)
 
     monkeypatch.setattr(discovery._HandOver, "put", put)
     async with aclosing(discover([DirectorySource(str(tmp_path))], Filters(), Stats(), batch=1)) as found:
@@ -380,14 +390,35 @@ async def test_a_slow_consumer_stops_the_walk(tmp_path: Path, monkeypatch: pytes
     assert len(rest) == 39
 
 
-async def test_a_consumer_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
+async def test_a_consumer_that_stops_early_leaves_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, *(f"{number}.zip" for number in range(50)))
     stats = Stats()
+    handed_over: list[discovery._Batch] = []
+    original = discovery._HandOver.put
+
+    def put(hand_over: discovery._HandOver, item: discovery._Batch) -> None:
+        handed_over.append(item)
+        original(hand_over, item)
+
+    monkeypatch.setattr(discovery._HandOver, "put", put)
     async with aclosing(discover([DirectorySource(str(tmp_path))], Filters(), stats, batch=1)) as found:
         await anext(found)
         assert running()
     assert not running()
     assert not stats.discovery_done
+    assert len(handed_over) < 10
+
+
+async def test_a_walk_that_finds_nothing_can_be_stopped(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{number}.txt" for number in range(20)))
+    hand_over = discovery._HandOver()
+    hand_over.stop()
+    skipped: Counter[str] = Counter()
+    sources = (DirectorySource(str(tmp_path)),)
+    with pytest.raises(discovery._StoppedError):
+        list(discovery._candidates(sources, Filters(), skipped, hand_over))
 
 
 async def test_a_cancelled_consumer_leaves_no_thread(tmp_path: Path) -> None:
@@ -418,7 +449,7 @@ async def test_a_dead_producer_raises_in_the_consumer(tmp_path: Path) -> None:
     assert not running()
 
 
-def test_a_loop_that_died_ends_the_thread(tmp_path: Path) -> None:
+def test_a_loop_that_died_ends_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, *(f"{number}.zip" for number in range(50)))
 
     async def make() -> discovery._HandOver:
@@ -426,9 +457,19 @@ def test_a_loop_that_died_ends_the_thread(tmp_path: Path) -> None:
 
     loop = asyncio.new_event_loop()
     hand_over = loop.run_until_complete(make())
+    waits = threading.Event()
+    acquire = hand_over._slots.acquire
+
+    def acquired(*, timeout: float) -> bool:
+        if not hand_over._slots._value:
+            waits.set()
+        return acquire(timeout=timeout)
+
+    monkeypatch.setattr(hand_over._slots, "acquire", acquired)
     work = ((DirectorySource(str(tmp_path)),), Filters(), 1, hand_over)
     thread = threading.Thread(target=discovery._produce, args=work)
     thread.start()
+    assert waits.wait(10)
     loop.close()
     thread.join(timeout=10)
     assert not thread.is_alive()

@@ -1,6 +1,8 @@
 """Every line of a manifest is exactly one input, whatever is in it."""
 
 import os
+import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,6 +245,22 @@ async def test_lines_that_are_too_long_are_bad_and_the_rest_goes_on(
     assert len(found[0].path) == manifest.MAX_SHOWN_BYTES
 
 
+@pytest.mark.parametrize(("name", "nul"), [("list", False), ("list.jsonl", False), ("list", True)])
+def test_a_file_without_line_ends_costs_no_memory(place: Path, name: str, nul: bool) -> None:
+    path = place / name
+    with path.open("wb") as file:
+        for _ in range(32):
+            file.write(b"x" * manifest.MAX_LINE_BYTES)
+    tracemalloc.start()
+    try:
+        (found,) = candidates(path, nul=nul)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.problem is not None
+    assert peak < 8 * manifest.MAX_LINE_BYTES
+
+
 async def test_a_line_of_exactly_the_limit_is_whole(place: Path) -> None:
     content = b"x" * manifest.MAX_LINE_BYTES + b"\na.zip\n"
     first, second = await read(write(place, "list", content))
@@ -289,8 +307,6 @@ lines = st.lists(
 
 
 def candidates(path: Path, *, nul: bool = False) -> Iterator[Candidate]:
-    from collections import Counter
-
     skipped: Counter[str] = Counter()
     return manifest.read(str(path), path, nul=nul, filters=Filters(), skipped=skipped, check=lambda: None)
 
