@@ -16,12 +16,11 @@ from batchscan.embedded.analysis.names import printable
 from batchscan.embedded.analysis.signals import FusedRule, Signal
 from batchscan.models import RiskLevel
 
-# The vendor's quiet policy leaves few findings above low, and means those.
-_LEVELS = {
-    Severity.CRITICAL: RiskLevel.MALICIOUS,
-    Severity.HIGH: RiskLevel.SUSPICIOUS,
-    Severity.MEDIUM: RiskLevel.SUSPICIOUS,
-}
+# Where the scanner itself draws its line (``ScanResult.is_safe``): medium is any use of the network.
+_COUNTED = frozenset({Severity.CRITICAL, Severity.HIGH})
+# Its severity says how dangerous a technique is, not what it is for: starting a process can be
+# critical. A sign of intent takes both.
+_INTENT = frozenset({"malware", "prompt_injection", "supply_chain_attack", "unicode_steganography"})
 _CATEGORY_RULES = {
     "prompt_injection": FusedRule.PROMPT,
     "command_injection": FusedRule.COMMAND,
@@ -71,9 +70,10 @@ class DeepEngine:
 
 
 def _from_finding(finding: Finding) -> list[Signal]:
-    level = _LEVELS.get(finding.severity)
-    if level is None:
+    if finding.severity not in _COUNTED:
         return []
+    harmful = finding.severity is Severity.CRITICAL and finding.category.value in _INTENT
+    level = RiskLevel.MALICIOUS if harmful else RiskLevel.SUSPICIOUS
     where = f", {printable(finding.file_path)}:{finding.line_number or 1}" if finding.file_path else ""
     rule = _CATEGORY_RULES.get(finding.category.value, FusedRule.OTHER)
     return [Signal(level, rule, f"{printable(finding.title)} ({finding.rule_id}{where})")]
