@@ -94,9 +94,14 @@ def test_secrets_compare_by_value() -> None:
 @pytest.mark.parametrize("value", ["", " ", "a b", " a", "a\n", "ключ", "a\x00", "a\r\nX-Evil: 1"])
 def test_what_no_header_carries_is_refused(value: str) -> None:
     good = Secret("good")
-    for parts in ((value, good, None), ("good", Secret(value), None), ("good", good, Secret(value))):
+    keys: list[tuple[str, Secret, Secret | None]] = [
+        (value, good, None),
+        ("good", Secret(value), None),
+        ("good", good, Secret(value)),
+    ]
+    for secret_id, secret_key, token in keys:
         with pytest.raises(CredentialsError, match="test: the "):
-            Credentials(*parts, "test")
+            Credentials(secret_id, secret_key, token, "test")
 
 
 # environment
