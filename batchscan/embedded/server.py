@@ -23,7 +23,7 @@ from batchscan.embedded.detection import Detector
 from batchscan.embedded.drill import Drill, DrillDice, Fault, Target
 from batchscan.embedded.errors import EngineError, StoreError
 from batchscan.embedded.judge import Judge, judging
-from batchscan.embedded.report_link import PREFIX, check_link
+from batchscan.embedded.report_link import check_link
 from batchscan.embedded.settings import EngineSettings
 from batchscan.embedded.store import Clock, Store, open_store
 from batchscan.embedded.traffic import Traffic
@@ -86,7 +86,7 @@ class _Endpoint:
     def __init__(
         self, settings: EngineSettings, store: Store, judge: Judge, dice: DrillDice, clock: Clock
     ) -> None:
-        self.traffic = Traffic(tuple(Action), settings.effective_caps())
+        self.traffic = Traffic([action.value for action in Action], settings.effective_caps())
         self._settings = settings
         self._store = store
         self._dice = dice
@@ -151,17 +151,21 @@ class _Endpoint:
 
     async def _elsewhere(self, request: web.Request) -> web.Response:
         """Paths that the vendor's API does not have: counters, reports, and the rest."""
-        if request.method == "GET":
-            if request.path == STATS_PATH and self._settings.stats and _is_loopback(request.remote):
-                return faults.reply(msgspec.json.encode(await read_stats(self.traffic, self._store)))
-            if request.path.startswith(PREFIX):
-                link = check_link(
-                    request.path, request.query, secret=self._settings.secret_key, now=self._clock()
-                )
-                report = link and await self._actions.report(*link)
-                if report:
-                    return faults.reply(msgspec.json.encode(report))
-        return faults.reply(failure("InvalidRequest", "There is nothing here.", new_request_id()), status=404)
+        try:
+            found = await self._look_up(request) if request.method == "GET" else None
+        except StoreError:
+            _log.exception("engine.store_failed", path=request.path[:32])
+            return faults.reply(failure("InternalError", "The store failed.", new_request_id()), status=500)
+        if found is None:
+            body = failure("InvalidRequest", "There is nothing here.", new_request_id())
+            return faults.reply(body, status=404)
+        return faults.reply(msgspec.json.encode(found))
+
+    async def _look_up(self, request: web.Request) -> dict[str, Any] | None:
+        if request.path == STATS_PATH and self._settings.stats and _is_loopback(request.remote):
+            return await read_stats(self.traffic, self._store)
+        link = check_link(request.path, request.query, secret=self._settings.secret_key, now=self._clock())
+        return await self._actions.report(*link) if link else None
 
 
 class _Call(msgspec.Struct, frozen=True):

@@ -230,6 +230,22 @@ async def test_two_engines_share_a_store(lab: Lab, zipped: Zipped) -> None:
     assert len(lab.detector.seen) == 10
 
 
+async def test_a_store_that_breaks_is_an_internal_error_and_no_silence(lab: Lab, zipped: Zipped) -> None:
+    async with lab.engine(stats=True) as (engine, caller):
+        await caller.settled(await caller.create(zipped("x")))
+        db = sqlite3.connect(lab.store_path, isolation_level=None)
+        db.execute("ALTER TABLE scan RENAME TO lost")
+        refused = await caller.create(zipped("y"))
+        assert (refused.status, refused.code) == (200, "InternalError")
+        assert "scan" not in refused.response["Error"]["Message"]
+        assert (await caller.raw("GET", "/-/stats")).status == 500
+        with pytest.raises(StoreError, match="no such table"):
+            await engine.stats()
+        db.execute("ALTER TABLE lost RENAME TO scan")
+        db.close()
+        assert (await caller.settled(await caller.create(zipped("y")))).response["Status"] == "SUCCESS"
+
+
 async def test_a_damaged_store_is_refused_with_what_to_do(lab: Lab) -> None:
     lab.store_path.parent.mkdir()
     lab.store_path.write_bytes(b"this is no database, " * 100)

@@ -73,6 +73,7 @@ async def until(call: Call, created: Any, *states: str) -> Any:
         result = await call(
             "DescribeSkillScanResult", ContentHash=created.ContentHash, EngineVersion=created.EngineVersion
         )
+        assert result.Status is not None, "the SDK has missed an error"
         if result.Status in states:
             return result
         await asyncio.sleep(0.005)
