@@ -160,7 +160,7 @@ async def test_a_skewed_clock_shows_in_the_date(lab: Lab) -> None:
         reply = await caller.call(PAY)
         assert reply.code == "AuthFailure.SignatureExpire"
         date = parsedate_to_datetime(reply.headers["Date"]).timestamp()
-        assert 590 < date - time.time() < 610
+        assert 500 < date - time.time() < 700
         assert (await caller.call(PAY, timestamp=date)).code is None
 
 
