@@ -117,8 +117,8 @@ class ReportWriter:
         async with self._turn:
             await _to_the_end(asyncio.to_thread(self._finish))
 
-    async def existing(self, batch: int = 1000) -> AsyncIterator[list[Row]]:
-        """Yield the rows that are there now, at most ``batch`` at a time.
+    async def existing(self, batch: int = 1000) -> AsyncGenerator[list[Row], None]:
+        """Yield the rows that are there now, at most ``batch`` at a time. Close it if you leave early.
 
         Raises:
             ReportError: a line is no row of this run; the message names the line.

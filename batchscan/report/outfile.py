@@ -14,7 +14,7 @@ from pathlib import Path
 from batchscan.errors import ReportError, UsageError
 
 _OPEN_TRIES = 8
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO or terminal must not hold us up
+_FLAGS = os.O_RDWR | os.O_APPEND  # for both, so that not even a FIFO holds us up
 _BLOCK_BYTES = 1 << 16
 
 

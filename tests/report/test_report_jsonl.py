@@ -6,6 +6,7 @@ import resource
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,16 @@ async def test_one_run_at_a_time(tmp_path: Path, first: Mode, second: Mode) -> N
         assert await existing(report) == ROWS[:4]
 
 
+async def test_the_new_report_is_locked_from_the_moment_it_takes_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "report.jsonl"
+    async with open_report(path, mode=Mode.REPLACE, run_id=RUN) as report:
+        await report.write(ROWS)
+        await report.finish()
+        with pytest.raises(UsageError, match="another run is writing"):
+            async with open_report(path, mode=Mode.RESUME, run_id=RUN):
+                pass
+
+
 async def test_a_lock_on_a_file_that_was_replaced_meanwhile_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "report.jsonl"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -120,6 +131,14 @@ async def test_a_torn_tail_is_cut_at_every_byte_and_nothing_else(tmp_path: Path)
             assert path.stat().st_size == ends[complete - 1]
             await report.write(ROWS[complete:])
         assert path.read_bytes() == WHOLE
+
+
+async def test_a_torn_tail_longer_than_a_block_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "report.jsonl"
+    path.write_bytes(WHOLE + encode_row(judged("x" * 200_000))[:-1])
+    async with open_report(path, mode=Mode.RESUME, run_id=RUN) as report:
+        assert await existing(report) == ROWS
+    assert path.read_bytes() == WHOLE
 
 
 async def test_a_torn_first_line_is_cut_at_every_byte(tmp_path: Path) -> None:
@@ -190,9 +209,15 @@ async def test_existing_rows_come_in_batches_across_blocks(tmp_path: Path) -> No
         batches = [batch async for batch in report.existing(1000)]
         assert max(len(batch) for batch in batches) <= 1000
         assert [row for batch in batches for row in batch] == rows
-        async for _ in report.existing(1):
-            break
-        assert report.written == 0
+        async with aclosing(report.existing(1)) as begun:
+            assert await anext(begun) == rows[:1]
+        seen = 0
+        async for batch in report.existing(1):
+            seen += len(batch)
+            if seen == 1:
+                await report.write([unjudged("later")])
+        assert seen == 2500  # those that were there when it began
+        assert report.written == 1
 
 
 async def test_resume_creates_what_is_missing(tmp_path: Path) -> None:
@@ -243,6 +268,8 @@ async def test_drop_takes_out_rows_and_copies_the_others(tmp_path: Path) -> None
     path.chmod(0o640)
     (tmp_path / f"report.jsonl.{RUN}.rewrite").write_bytes(b"left by a killed process")
     async with open_report(path, mode=Mode.RESUME, run_id=RUN) as report:
+        assert os.listdir(tmp_path) == ["report.jsonl"]  # noqa: PTH208 - names only
+        (tmp_path / f"report.jsonl.{RUN}.rewrite").write_bytes(b"could not be removed")
         assert await report.drop(lambda row: row.outcome is Outcome.PENDING) == 2
         assert path.read_bytes() == odd + encode_row(ROWS[0])
         inode = path.stat().st_ino
@@ -257,9 +284,11 @@ async def test_drop_takes_out_rows_and_copies_the_others(tmp_path: Path) -> None
 async def test_a_short_write_leaves_whole_lines_and_the_next_one_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "report.jsonl"
     first = encode_row(ROWS[0])
+    assert len(WHOLE) > len(first) + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with open_report(path, mode=Mode.NEW, run_id=RUN) as report:
-        await report.write(ROWS[:1])
+        await report.write([ROWS[4], ROWS[0]])
+        await report.drop(lambda row: row.outcome is Outcome.PENDING)
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(first) + 100, hard))  # the disk is full from here on
         try:
             with pytest.raises(
@@ -269,7 +298,7 @@ async def test_a_short_write_leaves_whole_lines_and_the_next_one_goes_on(tmp_pat
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert path.read_bytes() == first
-        assert report.written == 1
+        assert report.written == 2
         await report.write(ROWS[1:])
     assert path.read_bytes() == WHOLE
 

@@ -174,7 +174,7 @@ def test_never_green_over_missing_verdicts(change: dict[str, Any]) -> None:
         ({}, "Every input has a verdict, and nothing was found."),
         ({"verdicts": {RiskLevel.MALICIOUS: 2, RiskLevel.SUSPICIOUS: 1}}, "2 malicious and 1 suspicious"),
         ({"counts": {Outcome.SCANNED: 1190, Outcome.FAILED: 9, Outcome.REJECTED: 1}}, "9 failed, 1 rejected"),
-        ({"counts": {}}, "1,200 without a row yet"),
+        ({"counts": {}}, "Incomplete: inputs have no verdict (1,200 without a row yet). Go on with"),
         ({"state": RunState.INTERRUPTED}, f"the run has not ended. Go on with `batchscan resume {RUN}`"),
         ({"inputs": 0, "counts": {}}, "No input was found"),
         ({"skipped": {"unreadable-directory": 2, "filtered": 1}}, "2 directories could not be read"),
