@@ -467,7 +467,7 @@ def test_a_loop_that_died_ends_the_thread(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(hand_over._slots, "acquire", acquired)
     work = ((DirectorySource(str(tmp_path)),), Filters(), 1, hand_over)
-    thread = threading.Thread(target=discovery._produce, args=work)
+    thread = threading.Thread(target=discovery._produce, args=work, daemon=True)
     thread.start()
     assert waits.wait(10)
     loop.close()
