@@ -228,9 +228,9 @@ async def discover(
 ) -> AsyncGenerator[list[Candidate], None]:
     """Yield every input of the sources, once, in lists of at most ``batch``.
 
-    Directories come in the order of the file system, manifests in theirs. Counts ``stats.found`` and
-    ``stats.skipped`` as it goes and sets ``stats.discovery_done`` at the end. Close it (``aclose``) to
-    stop early: the thread is gone then.
+    Directories come in the order of the file system, manifests in theirs. Counts ``stats.skipped``
+    as it goes; the consumer counts what it took. Close it (``aclose``) to stop early: the thread is gone
+    then.
 
     Raises:
         UsageError: a manifest can no longer be read.
@@ -247,9 +247,7 @@ async def discover(
                 ended = True
                 if item.error is not None:
                     raise item.error
-                stats.discovery_done = True
                 return
-            stats.found += len(item.candidates)
             stats.skipped.update(item.skipped)
             if item.candidates:
                 yield item.candidates

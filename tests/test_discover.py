@@ -106,8 +106,6 @@ async def test_zips_are_found_at_any_depth_whatever_their_case(tmp_path: Path) -
     stats = Stats()
     found = await paths(tmp_path, stats=stats)
     assert found == [".hidden/c.zip", ".zip", "a.zip", "b.ZIP", "deep/er/e.zip", "x.zip/d.Zip"]
-    assert stats.found == 6
-    assert stats.discovery_done
     assert not stats.skipped
 
 
@@ -362,8 +360,7 @@ async def test_twenty_thousand_files_in_bounded_batches(tmp_path: Path) -> None:
     async for some in discover([DirectorySource(str(tmp_path))], Filters(), stats):
         sizes.append(len(some))
         seen.update(candidate.path for candidate in some)
-        assert stats.found == sum(sizes)
-    assert len(seen) == stats.found == 20_000
+    assert len(seen) == 20_000
     assert set(sizes) == {500}
     assert not running()
 
@@ -407,7 +404,6 @@ async def test_a_consumer_that_stops_early_leaves_no_thread(
         await anext(found)
         assert running()
     assert not running()
-    assert not stats.discovery_done
     assert len(handed_over) < 10
 
 
@@ -445,7 +441,6 @@ async def test_a_dead_producer_raises_in_the_consumer(tmp_path: Path) -> None:
     sources: list[Source] = [DirectorySource(str(tmp_path)), ManifestSource("list", tmp_path / "vanished")]
     with pytest.raises(UsageError, match="cannot read the manifest list"):
         await everything(sources, stats=stats)
-    assert not stats.discovery_done
     assert not running()
 
 
