@@ -5,17 +5,21 @@ Data goes to stdout, everything else to stderr. What a command needs is imported
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn, cast
 
-import click
 import typer
 
 from batchscan import __version__
 from batchscan.errors import BatchscanError
+from batchscan.streams import fill_standard_streams, silence_stdout
 
 INTERNAL_ERROR = 70
 _INTERRUPTED = 130
+
+# ``ClickException``: typer has a click of its own, of which only this grandchild has a public name.
+_WrongUsage: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 
 app = typer.Typer(
     name="batchscan",
@@ -27,39 +31,68 @@ app = typer.Typer(
 )
 
 StateDir = Annotated[
-    Path | None,
-    typer.Option("--state-dir", help="Where the ledger is kept.  [default: the user's state directory]"),
+    str | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        help="Where ledger and reports are kept.  [default: batchscan in the user's state directory]",
+    ),
 ]
 EndpointOption = Annotated[
     str | None,
     typer.Option(
         "--endpoint",
         metavar="embedded|intl|china|URL",
-        help="Who judges. Nothing leaves the machine unless another than embedded is named."
+        help="Who judges. Nothing leaves the machine and nothing is billed with embedded."
         "  [default: embedded]",
     ),
 ]
 Profile = Annotated[
-    str | None, typer.Option("--profile", help="Profile of the credentials.  [default: default]")
+    str | None,
+    typer.Option("--profile", metavar="NAME", help="Whose credentials to use.  [default: default]"),
 ]
 Rate = Annotated[
     float | None,
-    typer.Option("--rate", help="Submissions a second at most; 0 is no cap.  [default: the endpoint's cap]"),
+    typer.Option(
+        "--rate",
+        metavar="NUMBER",
+        help="Submissions a second at most; 0 is no cap.  [default: intl 20, china 3, embedded 0]",
+    ),
 ]
 FirstPoll = Annotated[
     str | None,
-    typer.Option("--first-poll", metavar="DURATION", help="From submission to the first poll (5m, 90s)."),
+    typer.Option(
+        "--first-poll",
+        metavar="DURATION",
+        help="From submission to the first poll, as 90s, 5m, 1.5h.  [default: 5m; embedded 250ms]",
+    ),
 ]
 PollInterval = Annotated[
-    str | None, typer.Option("--poll-interval", metavar="DURATION", help="Between polls of one skill.")
+    str | None,
+    typer.Option(
+        "--poll-interval",
+        metavar="DURATION",
+        help="Between polls of one skill.  [default: 1m; embedded 500ms]",
+    ),
 ]
 Deadline = Annotated[
     str | None,
-    typer.Option("--deadline", metavar="DURATION", help="From submission until a row is left pending."),
+    typer.Option(
+        "--deadline",
+        metavar="DURATION",
+        help="From submission until an input is left pending.  [default: 100m; embedded 30m]",
+    ),
 ]
 MaxAge = Annotated[
     str | None,
-    typer.Option("--max-age", metavar="DURATION", help="Scan again what was scanned longer ago (30d)."),
+    typer.Option("--max-age", metavar="DURATION", help="Scan again what was scanned longer ago, as 30d."),
+]
+Rehash = Annotated[bool, typer.Option("--rehash", help="Read every file, also those that look unchanged.")]
+LimitBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--limit-bytes", metavar="NUMBER", help="Reject larger files, up to 7340032.  [default: 7000000]"
+    ),
 ]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="End when all is submitted; the next run fetches the verdicts.")
@@ -69,18 +102,24 @@ FailOn = Annotated[
     typer.Option(
         "--fail-on",
         metavar="malicious|suspicious",
-        help="End with 1 when a verdict is this bad or worse.",
+        help="Exit with 1 when a verdict is this bad or worse.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary table.")]
 ReportUrls = Annotated[
     bool,
-    typer.Option("--report-urls", help="Write the service's report links, which open without a password."),
+    typer.Option(
+        "--report-urls", help="Write the service's report links: whoever has one can read the report."
+    ),
 ]
 LogLevel = Annotated[
     str | None,
-    typer.Option("--log-level", metavar="debug|info|warning|error", help="Of the log on stderr."),
+    typer.Option(
+        "--log-level",
+        metavar="debug|info|warning|error",
+        help="What is logged on stderr.  [default: warning]",
+    ),
 ]
 
 
@@ -105,21 +144,21 @@ def scan(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SOURCE...",
-            help="Directories (searched for *.zip), skill ZIPs, or - for a list of paths on standard input.",
-            show_default=False,
+            metavar="SOURCE",
+            hidden=True,  # told in the text: its own entry would show a Python type
         ),
     ] = None,
     manifest: Annotated[
         list[str] | None,
-        typer.Option("--manifest", metavar="FILE", help="A list of paths: plain, JSONL or CSV."),
+        typer.Option("--manifest", metavar="FILE", help="A list of paths: one a line, JSONL or CSV."),
     ] = None,
-    nul: Annotated[bool, typer.Option("-0", help="Lists are separated by NUL (find -print0).")] = False,
+    nul: Annotated[bool, typer.Option("-0", help="Lists are separated by NUL, as by find -print0.")] = False,
     include: Annotated[
         list[str] | None, typer.Option("--include", metavar="GLOB", help="Only paths that match.")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="No paths that match; wins.")
+        list[str] | None,
+        typer.Option("--exclude", metavar="GLOB", help="No paths that match; it wins over --include."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -128,8 +167,10 @@ def scan(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the report that is there, once the new one is whole.")
     ] = False,
+    report_urls: ReportUrls = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Say what would be submitted, and submit nothing.")
+        bool,
+        typer.Option("--dry-run", "-n", help="Say what would be submitted and billed, and send nothing."),
     ] = False,
     endpoint: EndpointOption = None,
     profile: Profile = None,
@@ -139,24 +180,35 @@ def scan(
     poll_interval: PollInterval = None,
     deadline: Deadline = None,
     max_age: MaxAge = None,
-    rehash: Annotated[
-        bool, typer.Option("--rehash", help="Read every file, also those that look unchanged.")
-    ] = False,
-    limit_bytes: Annotated[
-        int | None,
-        typer.Option(help="Reject larger files, up to 7340032.  [default: 7000000]", show_default=False),
-    ] = None,
+    rehash: Rehash = False,
+    limit_bytes: LimitBytes = None,
     no_wait: NoWait = False,
     fail_on: FailOn = None,
-    report_urls: ReportUrls = False,
     json: Json = False,
     quiet: Quiet = False,
     log_level: LogLevel = None,
 ) -> None:
-    """Scan skill ZIPs and write one row per input.
+    r"""Scan skill ZIPs and write one row per input.
 
-    A report that is there already is gone on with when its run is unfinished and the sources are the
-    same; else it is refused, unless --overwrite is given.
+    A SOURCE is a directory, searched for *.zip at any depth, a skill ZIP, or - for a list of paths on
+    standard input.
+
+    Where --output has a report already, its run is gone on with if it is unfinished and the sources are
+    the same. Any other file there is refused, unless --overwrite is given.
+
+    Every setting can also be given in the environment, as BATCHSCAN_RATE=10. Keys are read from
+    TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY or the files of the vendor's own tools.
+
+    \b
+    Exit codes:
+      0  complete, every input has a verdict
+      1  complete, and --fail-on was reached
+      2  wrong usage or configuration
+      3  some inputs have no verdict
+      4  the service refused the run or cannot be reached
+      5  there was nothing to scan
+      70 internal error
+      130, 143  stopped by SIGINT, SIGTERM; `batchscan resume` goes on
     """
     from batchscan import commands  # noqa: PLC0415 - see the module
 
@@ -195,21 +247,28 @@ def scan(
 def resume(
     run: Annotated[
         str | None,
-        typer.Argument(help="Run id.  [default: the latest unfinished]", show_default=False),
+        typer.Argument(metavar="RUN", hidden=True),
     ] = None,
+    report_urls: ReportUrls = False,
     state_dir: StateDir = None,
     rate: Rate = None,
     first_poll: FirstPoll = None,
     poll_interval: PollInterval = None,
     deadline: Deadline = None,
+    max_age: MaxAge = None,
+    rehash: Rehash = False,
+    limit_bytes: LimitBytes = None,
     no_wait: NoWait = False,
     fail_on: FailOn = None,
-    report_urls: ReportUrls = False,
     json: Json = False,
     quiet: Quiet = False,
     log_level: LogLevel = None,
 ) -> None:
-    """Go on with a run that was interrupted, or that left rows pending."""
+    """Go on with a run that was interrupted or left rows pending.
+
+    RUN is its id, by default that of the latest unfinished run. Its sources, endpoint and profile are on
+    record; other settings have to be given again.
+    """
     from batchscan import commands  # noqa: PLC0415 - see the module
 
     settings = {
@@ -218,6 +277,9 @@ def resume(
         "first_poll_s": first_poll,
         "poll_interval_s": poll_interval,
         "deadline_s": deadline,
+        "max_age_s": max_age,
+        "rehash": rehash or None,
+        "limit_bytes": limit_bytes,
         "report_urls": report_urls or None,
         "log_level": log_level,
     }
@@ -228,13 +290,20 @@ def resume(
 @app.command()
 def status(
     run: Annotated[
-        str | None, typer.Argument(help="A run's id.  [default: the latest runs]", show_default=False)
+        str | None,
+        typer.Argument(metavar="RUN", hidden=True),
     ] = None,
     state_dir: StateDir = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many runs to list.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="NUMBER", min=1, max=1000, help="How many runs to list.")
+    ] = 10,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per run.")] = False,
 ) -> None:
-    """Show runs, how far they came, and what is in the ledger."""
+    """Show runs and how far they came.
+
+    RUN is the id of one; by default the latest are shown. One that was killed is shown as running until
+    it is resumed.
+    """
     from batchscan import commands  # noqa: PLC0415 - see the module
 
     raise typer.Exit(commands.status({"state_dir": state_dir}, run, limit=limit, as_json=json))
@@ -242,32 +311,45 @@ def status(
 
 @app.command()
 def engine(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8099,
+    port: Annotated[
+        int, typer.Option("--port", metavar="NUMBER", min=0, max=65535, help="0 takes a free one.")
+    ] = 8099,
     site: Annotated[
         str, typer.Option("--site", metavar="embedded|intl|china", help="Whose caps and fields to have.")
     ] = "embedded",
     drill: Annotated[
         str | None,
-        typer.Option("--drill", metavar="FAULTS", help="Faults to inject, as in docs/drills.md."),
+        typer.Option(
+            "--drill", metavar="FAULTS", help="Faults to inject, as Create:InternalError@0.2,seed=7."
+        ),
     ] = None,
     engine_version: Annotated[
         int | None,
-        typer.Option("--engine-version", min=1, help="Pretend to be this engine.", show_default=False),
+        typer.Option(
+            "--engine-version", metavar="NUMBER", min=1, help="Pretend to be this engine.", show_default=False
+        ),
     ] = None,
     quota: Annotated[
         int | None,
-        typer.Option("--quota", min=0, help="Files that may be billed.", show_default=False),
+        typer.Option(
+            "--quota",
+            metavar="NUMBER",
+            min=0,
+            help="Files that may be billed.  [default: no limit]",
+            show_default=False,
+        ),
     ] = None,
     state_dir: StateDir = None,
     detector: Annotated[
-        str | None, typer.Option("--detector", metavar="skilltotal|deep", help="Who judges.")
+        str | None,
+        typer.Option("--detector", metavar="skilltotal|deep", help="Who judges.  [default: skilltotal]"),
     ] = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Run the embedded endpoint by itself, on loopback, until it is stopped.
+    """Run the embedded endpoint by itself.
 
-    The first line on stdout is its URL. It takes the key of TENCENTCLOUD_SECRET_ID and
-    TENCENTCLOUD_SECRET_KEY, and makes one and prints it where there is none.
+    It listens on loopback until it is stopped. The first line on stdout is its URL. It takes the key of
+    TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, and makes one and prints it where there is none.
     """
     from batchscan import commands, connect  # noqa: PLC0415 - see the module
 
@@ -284,23 +366,24 @@ def engine(
 
 def main() -> NoReturn:
     """Run the program and exit with its code; no error leaves as a traceback of its own."""
+    fill_standard_streams()
     sys.exit(_guarded())
 
 
 def _guarded() -> int:
     try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
+        code = app(prog_name="batchscan", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.ClickException as error:
+    except _WrongUsage as error:
         error.show()
         return error.exit_code
     except BatchscanError as error:
         return _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
     except BrokenPipeError:
-        return _closed_pipe()
+        silence_stdout()
+        return 0  # whoever read our output has had enough
     except Exception:  # noqa: BLE001 - the last resort: what is not foreseen has a code of its own
         return _internal_error()
 
@@ -316,13 +399,7 @@ def _internal_error() -> int:
 def _fail(message: str, code: int) -> int:
     from batchscan.report.text import printable_lines  # noqa: PLC0415 - see the module
 
-    typer.echo(f"batchscan: {printable_lines(message)}", err=True)
+    # stderr may be gone as well; then the code alone has to say it
+    with suppress(OSError):
+        typer.echo(f"batchscan: {printable_lines(message)}", err=True)
     return code
-
-
-def _closed_pipe() -> int:
-    """Whoever read our output has gone; that is no failure of the scan, and no message helps."""
-    import os  # noqa: PLC0415 - see the module
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

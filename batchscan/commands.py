@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from batchscan import logs
 from batchscan.config import Config, load
-from batchscan.connect import Standalone, run_standalone
+from batchscan.connect import Access, Standalone, find_access, run_standalone
 from batchscan.errors import UsageError
 from batchscan.execution import Terms
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
@@ -20,11 +21,14 @@ from batchscan.plan import make_plan, show_plan
 from batchscan.report.console import open_console
 from batchscan.report.progress import Progress
 from batchscan.report.summary import Summary, encode_summary, render
-from batchscan.session import Session, open_session, open_state
+from batchscan.session import LEDGER_FILE, Session, open_session, open_state
 from batchscan.signals import drain_then_abort
 from batchscan.spool import Spool
 from batchscan.stats import Stats
-from batchscan.status import show_runs
+from batchscan.status import find_runs, show_runs
+from batchscan.streams import data_on_stdout
+
+log = structlog.get_logger(__name__)
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +83,8 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
         endpoint=config.endpoint,
         profile=config.profile,
     )
+    # Before anything is made. A dry run sends nothing, so it needs no key.
+    access = None if dry_run else find_access(config)
     # Read here and not on the event loop, where a signal could not end it.
     spool = None
     if "-" in (*inputs.sources, *inputs.manifests):
@@ -91,7 +97,7 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
         async def work(session: Session) -> Summary:
             return await session.scan(request, terms, spool=spool, output=output, overwrite=ends.overwrite)
 
-        return asyncio.run(_made(config, show, work))
+        return asyncio.run(_made(config, access, show, work))
     finally:
         if spool is not None:
             spool.discard()
@@ -109,17 +115,13 @@ def resume(settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show)
     config = config.model_copy(
         update={"endpoint": record.request.endpoint, "profile": record.request.profile}
     )
-    try:
-        os.chdir(record.request.directory)  # its sources are named from there
-    except OSError as error:
-        raise UsageError(
-            f"run {record.run_id} was started in {record.request.directory}: {error.strerror}"
-        ) from error
+    access = find_access(config)
+    _enter_directory(record)
 
     async def work(session: Session) -> Summary:
         return await session.resume(record, terms)
 
-    return asyncio.run(_made(config, show, work))
+    return asyncio.run(_made(config, access, show, work))
 
 
 def status(settings: dict[str, Any], run_id: str | None, *, limit: int, as_json: bool) -> int:
@@ -146,24 +148,41 @@ def _configured(settings: dict[str, Any]) -> Config:
     return config
 
 
-async def _made(config: Config, show: Show, work: Callable[[Session], Awaitable[Summary]]) -> int:
+def _enter_directory(record: RunRecord) -> None:
+    """Go where the run was started: its sources are named from there."""
+    request = record.request
+    try:
+        os.chdir(request.directory)
+    except OSError as error:
+        if not all(Path(path).is_absolute() for path in (*request.sources, *request.manifests)):
+            raise UsageError(
+                f"run {record.run_id} names its sources from {request.directory}, which cannot be entered"
+                f" ({error.strerror}); put it back, or scan them anew"
+            ) from error
+
+
+async def _made(
+    config: Config, access: Access | None, show: Show, work: Callable[[Session], Awaitable[Summary]]
+) -> int:
     stats = Stats(rate=config.create_rate)
     session: Session | None = None
     this = asyncio.current_task()
 
     def drain() -> None:
+        log.warning("stopping: what is under way ends first; a second signal stops at once")
         if session is not None:
             session.drain()
         elif this is not None:
             this.cancel()
 
     def abort() -> None:
+        log.warning("stopped at once; go on with `batchscan resume`")
         if this is not None:
             this.cancel()
 
     with drain_then_abort(drain, abort) as received:
         try:
-            async with open_session(config, stats) as session, Progress(stats, quiet=show.quiet):
+            async with open_session(config, access, stats) as session, Progress(stats, quiet=show.quiet):
                 summary = await work(session)
         except asyncio.CancelledError:
             if received.signal is None:
@@ -176,36 +195,58 @@ async def _made(config: Config, show: Show, work: Callable[[Session], Awaitable[
 
 
 def _print(summary: Summary, show: Show) -> None:
-    if show.json:
-        sys.stdout.buffer.write(encode_summary(summary))
-    elif not show.quiet:
-        render(summary, open_console(sys.stdout))
+    with data_on_stdout():
+        if show.json:
+            sys.stdout.buffer.write(encode_summary(summary))
+        elif not show.quiet:
+            render(summary, open_console(sys.stdout))
 
 
 async def _resumable(config: Config, run_id: str | None) -> RunRecord:
-    async with open_state(config) as ledger:
-        runs = Runs(ledger)
-        record = await (runs.latest_resumable() if run_id is None else runs.get(run_id))
+    record = None
+    if _has_ledger(config):
+        async with open_state(config) as ledger:
+            runs = Runs(ledger)
+            record = await (runs.latest_resumable() if run_id is None else runs.get(run_id))
+    if record is None and run_id is None:
+        raise UsageError(f"no run to resume in {config.state_dir}: none is unfinished")
     if record is None:
-        raise UsageError(
-            "no run to resume: all are complete"
-            if run_id is None
-            else f"no run {run_id} in {config.state_dir}; `batchscan status` lists the runs"
-        )
+        raise UsageError(_no_such_run(config, str(run_id)))
     if record.state is RunState.COMPLETE:
         raise UsageError(f"run {record.run_id} is complete; its report is {record.report}")
     return record
 
 
 async def _status(config: Config, run_id: str | None, limit: int, *, as_json: bool) -> int:
+    if not _has_ledger(config):
+        if run_id is not None:
+            raise UsageError(_no_such_run(config, run_id))
+        with data_on_stdout():
+            print(f"no runs yet in {config.state_dir}", file=sys.stderr if as_json else sys.stdout)
+        return 0
     async with open_state(config) as ledger:
-        return await show_runs(ledger, run_id, limit=limit, as_json=as_json)
+        found = await find_runs(ledger, run_id, limit=limit)
+    if run_id is not None and not found:
+        raise UsageError(_no_such_run(config, run_id))
+    with data_on_stdout():
+        show_runs(found, as_json=as_json)
+    return 0
+
+
+def _has_ledger(config: Config) -> bool:
+    """Whether there is a ledger; to look at runs, none is made."""
+    return (config.state_dir / LEDGER_FILE).exists()
+
+
+def _no_such_run(config: Config, run_id: str) -> str:
+    return f"no run {run_id!r} in {config.state_dir}; `batchscan status` lists the runs"
 
 
 async def _dry_run(config: Config, request: RunRequest, spool: Spool | None, show: Show) -> int:
     async with open_state(config) as ledger:
         plan = await make_plan(config, ledger, request, None if spool is None else spool.file)
-    show_plan(plan, as_json=show.json)
+    with data_on_stdout():
+        show_plan(plan, as_json=show.json)
     return plan.exit_code
 
 

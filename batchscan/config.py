@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 import platformdirs
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from batchscan.errors import UsageError
@@ -36,7 +37,16 @@ def parse_duration(value: object) -> object:
     return float(match[1]) * _UNITS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+def _given(value: object) -> object:
+    """Refuse an empty text, which an unset variable in a script makes; it would be the current directory."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Place = Annotated[Path, BeforeValidator(_given)]
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,11 +94,11 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
-    state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("batchscan")))
+    state_dir: Place = Field(default_factory=lambda: Path(platformdirs.user_state_dir("batchscan")))
     endpoint: str = "embedded"
     profile: str | None = None
-    rate: Annotated[float, Field(ge=0)] | None = None
-    result_rate: Annotated[float, Field(ge=0)] | None = None
+    rate: Rate | None = None
+    result_rate: Rate | None = None
     first_poll_s: Duration | None = None
     poll_interval_s: Annotated[Duration, Field(gt=0)] | None = None
     deadline_s: Duration | None = None
@@ -97,7 +107,7 @@ class Config(BaseSettings):
     unreachable_s: Annotated[Duration, Field(gt=0)] = 120.0
     rehash: bool = False
     report_urls: bool = False
-    ca_file: Path | None = None
+    ca_file: Place | None = None
     proxy: str | None = None
     detector: Literal["skilltotal", "deep"] = "skilltotal"
     detector_workers: Annotated[int, Field(ge=1, le=64)] | None = None
@@ -105,7 +115,10 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _absolute(self) -> Self:
+        # Absolute, because a resumed run changes to the directory of its sources.
         object.__setattr__(self, "state_dir", self.state_dir.expanduser().absolute())
+        if self.ca_file is not None:
+            object.__setattr__(self, "ca_file", self.ca_file.expanduser().absolute())
         return self
 
     @property
@@ -141,10 +154,27 @@ def load(flags: Mapping[str, Any]) -> Config:
     try:
         return Config(**given)
     except ValidationError as error:
-        raise UsageError("; ".join(_explained(e["loc"], e["msg"], given) for e in error.errors())) from error
+        raise UsageError("; ".join(_explained(e, given) for e in error.errors())) from error
 
 
-def _explained(location: tuple[int | str, ...], message: str, flags: Mapping[str, Any]) -> str:
-    name = str(location[0]) if location else "settings"
+def _explained(error: ErrorDetails, flags: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "settings"
     flag = "--" + name.removesuffix("_s").replace("_", "-")
-    return f"{flag if name in flags else _PREFIX + name.upper()}: {message.removeprefix('Value error, ')}"
+    return f"{flag if name in flags else _PREFIX + name.upper()}: {_reason(error)}"
+
+
+_TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "finite": "a finite number"}
+
+
+def _reason(error: ErrorDetails) -> str:
+    """Say what is wrong with the value; pydantic's own words where these do not fit."""
+    kind, limits, value = error["type"], error.get("ctx", {}), error["input"]
+    wanted = _TYPES.get(kind.partition("_")[0])
+    if kind == "literal_error":
+        return f"{value!r} is not one of {limits['expected']}"
+    if wanted is not None:
+        return f"{value!r} is not {wanted}"
+    for bound, words in (("ge", "at least"), ("gt", "above"), ("le", "at most")):
+        if bound in limits:
+            return f"{value} is out of range; it must be {words} {limits[bound]}"
+    return error["msg"].removeprefix("Value error, ")

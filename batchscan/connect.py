@@ -41,25 +41,43 @@ def scope_name(config: Config) -> str:
     return f"{config.profile or 'default'}@{host}"
 
 
-@asynccontextmanager
-async def connect(config: Config, stats: Stats) -> AsyncIterator[tuple[ScanClient, Endpoint]]:
-    """Open a client for the configured endpoint, starting it where it is the embedded one.
+class Access(msgspec.Struct, frozen=True):
+    """An endpoint that is somewhere else, and what opens it."""
+
+    endpoint: Endpoint
+    credentials: CredentialSource
+
+
+def find_access(config: Config) -> Access | None:
+    """Find the configured endpoint and its credentials; None for the embedded one. Reads files.
 
     Raises:
-        UsageError: the endpoint, proxy or CA file cannot be used.
+        UsageError: the endpoint is neither a preset nor a usable URL.
         CredentialsError: no credentials for it.
     """
     if config.endpoint == EMBEDDED:
+        return None
+    return Access(endpoint(config.endpoint), find_credentials(config.profile, os.environ, Path.home()))
+
+
+@asynccontextmanager
+async def connect(
+    config: Config, access: Access | None, stats: Stats
+) -> AsyncIterator[tuple[ScanClient, Endpoint]]:
+    """Open a client for an endpoint, starting the embedded one where there is no access to another.
+
+    Raises:
+        UsageError: the endpoint, proxy or CA file cannot be used.
+    """
+    if access is None:
         async with (
             _embedded(config) as (target, credentials),
             _client(config, target, credentials, stats) as client,
         ):
             yield client, target
         return
-    target = endpoint(config.endpoint)
-    credentials = await asyncio.to_thread(find_credentials, config.profile, os.environ, Path.home())
-    async with _client(config, target, credentials, stats) as client:
-        yield client, target
+    async with _client(config, access.endpoint, access.credentials, stats) as client:
+        yield client, access.endpoint
 
 
 @asynccontextmanager

@@ -1,8 +1,10 @@
 """Execution of one run: opens its report, builds its pipeline, and turns its end into a summary."""
 
 import asyncio
+import os
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -10,10 +12,10 @@ from batchscan.admit import Admitter
 from batchscan.api.client import ScanClient
 from batchscan.api.reactions import CREATE, RESULT
 from batchscan.config import Config
-from batchscan.discover import Filters, discover, resolve_sources
+from batchscan.discover import Filters, ManifestSource, Source, discover, resolve_sources
 from batchscan.errors import BatchscanError, CutShortError, LedgerError, NothingMatchedError
 from batchscan.ledger.admission import Admission
-from batchscan.ledger.runs import RunRecord, Runs
+from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.scans import Scans
 from batchscan.ledger.store import Ledger
 from batchscan.ledger.waiting import WaitingInputs
@@ -22,9 +24,9 @@ from batchscan.outage import Outage
 from batchscan.pacing import Pacer
 from batchscan.pipeline import Ending, Pipeline, Policy
 from batchscan.record import Recorder
-from batchscan.report.jsonl import Mode, open_report
+from batchscan.report.jsonl import Mode, ReportWriter, open_report
 from batchscan.report.summary import Summary
-from batchscan.spool import spool_path
+from batchscan.spool import Spool, spool_path
 from batchscan.stages import Stages, Timing
 from batchscan.stats import Stats
 
@@ -45,6 +47,15 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     wait: bool = True
     fail_on: RiskLevel | None = None
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is not in the ledger yet; ``report`` is absolute."""
+
+    run_id: str
+    request: RunRequest
+    report: Path
+    spool: Spool | None
 
 
 class Execution:
@@ -69,55 +80,77 @@ class Execution:
         if self._pipeline is not None:
             self._pipeline.drain()
 
-    async def run(self, record: RunRecord, terms: Terms, *, resumed: bool) -> Summary:
-        """Make the run, or go on with it.
+    async def begin(self, draft: Draft, terms: Terms) -> Summary:
+        """Make a new run. Wrong sources and an unusable report are found before it is recorded.
 
         Raises:
             BatchscanError: it could not be finished; what was recorded stays recorded.
         """
-        began = time.monotonic()
+        stdin = None if draft.spool is None else draft.spool.file
+        sources = await asyncio.to_thread(_sources, draft.request, stdin)
+        mode = Mode.REPLACE if draft.request.replace else Mode.NEW
+        async with open_report(draft.report, mode=mode, run_id=draft.run_id) as writer:
+            if draft.spool is not None:
+                await asyncio.to_thread(draft.spool.keep, self._config.state_dir, draft.run_id)
+                kept = spool_path(self._config.state_dir, draft.run_id)
+                sources = [_moved(source, kept) for source in sources]
+            record = await self._runs.create(draft.run_id, draft.request, draft.report, now=time.time())
+            return await self._finish(record, sources, writer, terms, resumed=False)
+
+    async def go_on(self, record: RunRecord, terms: Terms) -> Summary:
+        """Go on with a run; the working directory must be the run's.
+
+        Raises:
+            BatchscanError: it could not be finished; what was recorded stays recorded.
+        """
+        stdin = None
+        if record.request.stdin_sha256 is not None:
+            stdin = spool_path(self._config.state_dir, record.run_id)
+        sources = await asyncio.to_thread(_sources, record.request, stdin)
+        mode = Mode.REPLACE if record.request.replace else Mode.RESUME
         self._stats.requests.update(record.counts)
-        report = record.report
-        mode = Mode.RESUME if resumed else Mode.NEW
-        if record.request.replace:
-            mode = Mode.REPLACE
-        async with open_report(report, mode=mode, run_id=record.run_id) as writer:
-            waiting = WaitingInputs(self._ledger, record.id)
-            recorder = Recorder(writer, waiting, record, self._endpoint, self._stats)
-            try:
-                if resumed:
-                    await recorder.resume()
-                ending = await self._carry_out(record, terms, waiting, recorder, resumed=resumed)
-                state = _state(ending)
-                if state is not RunState.INTERRUPTED:
-                    await recorder.finish()
-                await self._note(record, state)
-            except BatchscanError as error:
-                with suppress(LedgerError):
-                    await self._note(record, RunState.INTERRUPTED)
-                if isinstance(error, LedgerError):
-                    raise CutShortError(f"run {record.run_id} was cut short: {error}") from error
-                raise
-            if state is RunState.COMPLETE and recorder.tally.inputs == 0:
-                await asyncio.to_thread(report.unlink, missing_ok=True)
-                raise NothingMatchedError(_nothing(record, self._stats))
+        async with open_report(record.report, mode=mode, run_id=record.run_id) as writer:
+            return await self._finish(record, sources, writer, terms, resumed=True)
+
+    async def _finish(
+        self, record: RunRecord, sources: list[Source], writer: ReportWriter, terms: Terms, *, resumed: bool
+    ) -> Summary:
+        began = time.monotonic()
+        waiting = WaitingInputs(self._ledger, record.id)
+        recorder = Recorder(writer, waiting, record, self._endpoint, self._stats)
+        try:
+            if resumed:
+                await recorder.resume()
+            ending = await self._carry_out(record, sources, terms, waiting, recorder, resumed=resumed)
+            state = _state(ending)
+            nothing = state is RunState.COMPLETE and recorder.tally.inputs == 0
+            if state is not RunState.INTERRUPTED and not nothing:
+                await recorder.finish()
+            await self._note(record, state)
+        except BatchscanError as error:
+            with suppress(LedgerError):
+                await self._note(record, RunState.INTERRUPTED)
+            if isinstance(error, LedgerError):
+                raise CutShortError(f"run {record.run_id} was cut short: {error}") from error
+            raise
         if state is RunState.COMPLETE and record.request.stdin_sha256 is not None:
             await asyncio.to_thread(spool_path(self._config.state_dir, record.run_id).unlink, missing_ok=True)
+        if nothing:
+            await asyncio.to_thread(_remove_empty, record)
+            raise NothingMatchedError(_nothing(record, self._stats))
         return self._summary(record, recorder, ending, terms, time.monotonic() - began)
 
     async def _carry_out(
         self,
         record: RunRecord,
+        sources: list[Source],
         terms: Terms,
         waiting: WaitingInputs,
         recorder: Recorder,
         *,
         resumed: bool,
     ) -> Ending:
-        request = record.request
-        stdin = None if request.stdin_sha256 is None else spool_path(self._config.state_dir, record.run_id)
-        sources = resolve_sources(request.sources, request.manifests, nul=request.nul, stdin_spool=stdin)
-        filters = Filters(include=request.include, exclude=request.exclude)
+        filters = Filters(include=record.request.include, exclude=record.request.exclude)
         scans = Scans(self._ledger)
         admitter = Admitter(
             Admission(self._ledger, record.id),
@@ -181,7 +214,8 @@ class Execution:
         error = None
         if ending.stopped is not None:
             found = ending.stopped.problem
-            error = Problem(found.code, f"{found.message} {ending.stopped.advice}".strip(), found.request_id)
+            message = f"{found.message.rstrip('.')}. {ending.stopped.advice}".strip()
+            error = Problem(found.code, message, found.request_id)
         return Summary(
             run_id=record.run_id,
             state=_state(ending),
@@ -201,6 +235,25 @@ class Execution:
             skipped=dict(stats.skipped),
             worst=tally.worst,
         )
+
+
+def _sources(request: RunRequest, stdin: Path | None) -> list[Source]:
+    return resolve_sources(request.sources, request.manifests, nul=request.nul, stdin_spool=stdin)
+
+
+def _moved(source: Source, stdin: Path) -> Source:
+    """Point to where standard input is kept now."""
+    if isinstance(source, ManifestSource) and source.path == "-":
+        return msgspec.structs.replace(source, content=stdin)
+    return source
+
+
+def _remove_empty(record: RunRecord) -> None:
+    """Remove the report that has no row; one that it was to replace stays."""
+    report = Path(os.path.realpath(record.report))
+    if record.request.replace:
+        report = Path(f"{report}.{record.run_id}.partial")  # as report.jsonl names it
+    report.unlink(missing_ok=True)
 
 
 def _given(value: float | None, preset: float) -> float:

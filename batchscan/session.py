@@ -7,7 +7,6 @@ is refused unless it may be overwritten.
 import asyncio
 import os
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -16,9 +15,9 @@ from pathlib import Path
 import msgspec
 
 from batchscan.config import Config
-from batchscan.connect import connect, scope_name
+from batchscan.connect import Access, connect, scope_name
 from batchscan.errors import LedgerError, UsageError
-from batchscan.execution import OWNERS_DIRECTORY, Execution, Terms
+from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, Terms
 from batchscan.ledger.owners import own
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.store import Ledger, open_ledger
@@ -39,6 +38,8 @@ def prepare_state_dir(path: Path) -> None:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise LedgerError(f"state directory {path}: it is a file; choose another --state-dir") from error
     except OSError as error:
         raise LedgerError(f"state directory {path}: {error.strerror}; choose another --state-dir") from error
     if not os.access(path, os.W_OK | os.X_OK):
@@ -53,24 +54,24 @@ async def open_state(config: Config) -> AsyncIterator[Ledger]:
         UsageError: the endpoint cannot be used.
         LedgerError: the state directory or the ledger cannot be used.
     """
+    scope = scope_name(config)
     await asyncio.to_thread(prepare_state_dir, config.state_dir)
-    async with open_ledger(config.state_dir / LEDGER_FILE, scope_name(config)) as ledger:
+    async with open_ledger(config.state_dir / LEDGER_FILE, scope) as ledger:
         yield ledger
 
 
 @asynccontextmanager
-async def open_session(config: Config, stats: Stats) -> AsyncIterator["Session"]:
+async def open_session(config: Config, access: Access | None, stats: Stats) -> AsyncIterator["Session"]:
     """Open the state directory and connect to the endpoint.
 
     Raises:
         UsageError: a setting cannot be used.
         LedgerError: the state directory or the ledger cannot be used.
-        CredentialsError: no credentials for the endpoint.
     """
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_state(config))
         owner = stack.enter_context(own(config.state_dir / OWNERS_DIRECTORY))
-        client, target = await stack.enter_async_context(connect(config, stats))
+        client, target = await stack.enter_async_context(connect(config, access, stats))
         yield Session(config, ledger, Execution(config, ledger, client, target.name, owner, stats))
 
 
@@ -111,21 +112,19 @@ class Session:
             request = msgspec.structs.replace(request, stdin_sha256=spool.sha256)
         before = None if output is None else await self._runs.latest_for_report(output)
         if before is not None and _goes_on(before, request):
-            return await self._execution.run(before, terms, resumed=True)
+            return await self._execution.go_on(before, terms)
         if output is not None and await asyncio.to_thread(os.path.lexists, output):
             if not overwrite:
                 raise UsageError(_refusal(output, before))
             request = msgspec.structs.replace(request, replace=True)
         run_id = new_run_id()
-        if spool is not None:
-            await asyncio.to_thread(spool.keep, self._config.state_dir, run_id)
         report = await asyncio.to_thread(self._default_report, run_id) if output is None else output
-        record = await self._runs.create(run_id, request, report, now=time.time())
-        return await self._execution.run(record, terms, resumed=False)
+        draft = Draft(run_id=run_id, request=request, report=report, spool=spool)
+        return await self._execution.begin(draft, terms)
 
     async def resume(self, record: RunRecord, terms: Terms) -> Summary:
         """Go on with a run that is not complete; the working directory must be the run's."""
-        return await self._execution.run(record, terms, resumed=True)
+        return await self._execution.go_on(record, terms)
 
     def _default_report(self, run_id: str) -> Path:
         directory = self._config.state_dir / _REPORTS_DIRECTORY

@@ -34,10 +34,14 @@ class Spool(msgspec.Struct, frozen=True):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=directory)
-            with os.fdopen(descriptor, "wb") as copy:
-                while block := sys.stdin.buffer.read(_BLOCK):
-                    digest.update(block)
-                    copy.write(block)
+            try:
+                with os.fdopen(descriptor, "wb") as copy:
+                    while block := sys.stdin.buffer.read(_BLOCK):
+                        digest.update(block)
+                        copy.write(block)
+            except BaseException:  # Ctrl-C too
+                Path(name).unlink()
+                raise
         except OSError as error:
             raise UsageError(f"cannot keep standard input in {directory}: {error.strerror}") from error
         return cls(Path(name), digest.hexdigest())

@@ -3,13 +3,10 @@
 import sys
 
 import msgspec
-from rich.table import Table
 
-from batchscan.errors import UsageError
 from batchscan.ledger.runs import RunRecord, Runs
 from batchscan.ledger.store import Ledger
 from batchscan.ledger.waiting import WaitingInputs
-from batchscan.report.console import open_console
 from batchscan.report.rows import rfc3339
 from batchscan.report.text import printable
 
@@ -28,11 +25,10 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     report: str
 
 
-async def show_runs(ledger: Ledger, run_id: str | None, *, limit: int, as_json: bool) -> int:
-    """Print the latest runs, or one, on stdout.
+async def find_runs(ledger: Ledger, run_id: str | None, *, limit: int) -> list[RunStatus]:
+    """Find one run, or the latest ones, newest first; an empty list when there is none such.
 
     Raises:
-        UsageError: there is no such run.
         LedgerError: the ledger failed.
     """
     runs = Runs(ledger)
@@ -40,18 +36,19 @@ async def show_runs(ledger: Ledger, run_id: str | None, *, limit: int, as_json: 
         records = await runs.latest(limit)
     else:
         record = await runs.get(run_id)
-        if record is None:
-            raise UsageError(f"no run {run_id} in {ledger.path}; `batchscan status` lists the runs")
-        records = [record]
-    found = [await _status(ledger, record) for record in records]
+        records = [] if record is None else [record]
+    return [await _status(ledger, record) for record in records]
+
+
+def show_runs(found: list[RunStatus], *, as_json: bool) -> None:
+    """Print runs on stdout."""
     if as_json:
         for status in found:
             sys.stdout.buffer.write(msgspec.json.encode(status) + b"\n")
     elif not found:
-        print(f"no runs yet in {ledger.path}")  # noqa: T201 - data goes to stdout
+        print("no runs yet")  # noqa: T201 - data goes to stdout
     else:
         _print(found)
-    return 0
 
 
 async def _status(ledger: Ledger, record: RunRecord) -> RunStatus:
@@ -70,10 +67,9 @@ async def _status(ledger: Ledger, record: RunRecord) -> RunStatus:
 
 
 def _print(found: list[RunStatus]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for heading in ("run", "state", "endpoint", "waiting", "report"):
-        table.add_column(heading, justify="right" if heading == "waiting" else "left", overflow="fold")
-    for status in found:
-        table.add_row(status.run_id, status.state, status.endpoint, f"{status.waiting:,}", status.report)
-    console = open_console(sys.stdout)
-    console.print(table, crop=False, width=None if console.is_terminal else 10_000)
+    """One line a run, however narrow the terminal: an id that is folded or cut cannot be copied."""
+    rows = [("run", "state", "endpoint", "waiting", "report")]
+    rows += [(s.run_id, s.state, printable(s.endpoint), f"{s.waiting:,}", s.report) for s in found]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())  # noqa: T201 - data goes to stdout
