@@ -204,7 +204,12 @@ class _LineHandler(logging.Handler):
 
     def _write(self, line: str) -> None:
         if _LineHandler.diverted is not None:
-            _LineHandler.diverted(line)
-        elif self._stream is not None:
+            try:
+                _LineHandler.diverted(line)
+            except (OSError, ValueError):  # the display is gone; the stream may still be there
+                _LineHandler.diverted = None
+            else:
+                return
+        if self._stream is not None:
             self._stream.write(line + "\n")
             self._stream.flush()

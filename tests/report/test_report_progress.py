@@ -96,6 +96,8 @@ async def test_a_file_gets_a_line_every_thirty_seconds() -> None:
         clock.now += 30
         progress.refresh()
     assert stream.getvalue().count("\n") == 2
+    assert progress._timer is not None
+    assert progress._timer.cancelled()
     clock.now += 60
     progress.refresh()
     assert stream.getvalue().count("\n") == 2
@@ -155,10 +157,11 @@ async def test_log_lines_are_printed_above_the_bars(terminal: Terminal) -> None:
         progress.refresh()
         structlog.get_logger("batchscan").warning("above [red]it", where="a" * 150)
         progress.refresh()
+    assert logs._LineHandler.diverted is None
     structlog.get_logger("batchscan").warning("after it")
     shown = terminal.close()
     above = shown.index("above [red]it")
-    assert "\x1b[2K" in shown[:above]  # the bars were cleared for it
+    assert "\x1b[2K" in shown[:above].rpartition("waiting")[2]  # the bars were cleared for it
     assert "waiting" in shown[above:]  # and drawn again
     assert "a" * 150 in shown
     assert "waiting" not in shown[shown.index("after it") :]
@@ -186,10 +189,12 @@ async def test_a_stream_that_is_closed_before_or_meanwhile(terminal: Terminal) -
     async with Progress(busy(), stream=terminal.stream) as progress:
         terminal.stream.close()
         progress.refresh()
-        logs.configure("info", json=False, stream=stream)
+        elsewhere = io.StringIO()
+        logs.configure("info", json=False, stream=elsewhere)
         import structlog
 
-        structlog.get_logger("batchscan").warning("to nobody")
+        structlog.get_logger("batchscan").warning("still told")
+    assert "still told" in elsewhere.getvalue()
 
 
 async def test_a_pipe_whose_reader_is_gone() -> None:
