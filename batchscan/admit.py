@@ -51,18 +51,21 @@ class Admitter:
     ) -> Admitted:
         """Decide for each candidate; see ``Admission.admit``."""
         items, rejections, read_at_ns = await self._look(batch, reread=bool(instead_of))
-        reusable: list[tuple[Item, Known | None]] = []
-        others: list[tuple[Item, Known | None]] = []
-        for item, known in items:
-            live = known is not None and (item.content.problem is not None or fresh.live(known.standing))
-            (reusable if live else others).append((item, known))
-        decisions = []
-        firsts = await self._admission.first_seen([item for item, _ in reusable])
-        for (item, known), first in zip(reusable, firsts, strict=True):
-            decisions.append(Decision(item, first, None if known is None else known.standing))
+        firsts = await self._admission.first_seen([item for item, _ in items])
+        decisions: list[Decision] = []
+        others: list[tuple[Item, str | None]] = []
+        for (item, known), first in zip(items, firsts, strict=True):
+            if known is not None and (item.content.problem is not None or fresh.live(known.standing)):
+                decisions.append(Decision(item, first, known.standing))
+            else:
+                others.append((item, first))
         if others:
             decisions += await self._admission.admit(
-                [item for item, _ in others], fresh=fresh, read_at_ns=read_at_ns, instead_of=instead_of
+                [item for item, _ in others],
+                firsts=[first for _, first in others],
+                fresh=fresh,
+                read_at_ns=read_at_ns,
+                instead_of=instead_of,
             )
         return Admitted(decisions, rejections)
 

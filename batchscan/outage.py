@@ -4,12 +4,17 @@ Three ways lead here: the service says so (credentials, permission, quota), nobo
 or it does not understand one submission after another, which is a defect of ours.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
+
+import structlog
 
 from batchscan.api.client import ScanClient
 from batchscan.errors import BatchscanError, Reaction, ServiceError
 from batchscan.models import Problem
+
+log = structlog.get_logger(__name__)
 
 _NOT_UNDERSTOOD = ("UnknownParameter", "MissingParameter")
 _NOT_UNDERSTOOD_IN_A_ROW = 3
@@ -49,6 +54,8 @@ class Outage:
         self._failures = 0
         self._not_understood = 0
         self._quota_asked_at: float | None = None
+        self._asking = asyncio.Lock()
+        self._no_quota: RunStoppedError | None = None
 
     def over(self) -> None:
         """A call was answered well."""
@@ -57,13 +64,16 @@ class Outage:
         self._not_understood = 0
 
     def unreachable(self, error: ServiceError) -> bool:
-        """Note a failed call; tell whether nobody answered it."""
-        silent = error.status is None and error.policy.reaction in (Reaction.TRANSIENT, Reaction.UNKNOWN)
-        if silent:
+        """Note a failed call; tell whether nobody was there to take it."""
+        if error.status is not None:  # an answer, if not a good one
+            self._since = None
+            self._failures = 0
+            return False
+        if error.policy.reaction in (Reaction.TRANSIENT, Reaction.UNKNOWN):
             self._failures += 1
             if self._since is None:
                 self._since = self._clock()
-        return silent and error.policy.reaction is Reaction.TRANSIENT
+        return error.policy.reaction is Reaction.TRANSIENT
 
     def refused(self, error: ServiceError) -> None:
         """Note that the service refused one digest.
@@ -78,40 +88,45 @@ class Outage:
         if self._not_understood >= _NOT_UNDERSTOOD_IN_A_ROW:
             raise _stopped(error, polls=True)
 
-    def raise_if_over(self, error: ServiceError) -> None:
-        """Stop the run when the error says so, or when nobody has answered for too long.
-
-        Raises:
-            RunStoppedError: it is over.
-        """
+    def end(self, error: ServiceError) -> RunStoppedError | None:
+        """Tell how the run ends, when the error says so or when nobody has answered for too long."""
         if error.policy.reaction is Reaction.RUN:
-            raise _stopped(error, polls=False)
+            return _stopped(error, polls=False)
         if (
             self._since is not None
             and self._failures >= _LEAST_FAILURES
             and self._clock() - self._since >= self._after_s
         ):
             message = f"no answer for {self._after_s:.0f} s; the last error was {error.code}: {error.message}"
-            raise RunStoppedError(Problem("unreachable", message), advice=error.policy.advice, polls=False)
+            return RunStoppedError(Problem("unreachable", message), advice=error.policy.advice, polls=False)
+        return None
 
-    async def check_quota(self, client: ScanClient, error: ServiceError) -> None:
-        """Ask whether the account has anything left, after an error that may mean that it has not.
+    async def quota_end(self, client: ScanClient, error: ServiceError) -> RunStoppedError | None:
+        """Tell how the run ends, when the error may mean an exhausted quota and the account confirms it.
 
-        Raises:
-            RunStoppedError: the quota is used up; what was accepted is still polled.
+        What was accepted is still polled then. Submissions that fail at the same time ask once.
         """
-        if self._quota_asked_at is not None and self._clock() - self._quota_asked_at < _ASK_AGAIN_S:
-            return
-        self._quota_asked_at = self._clock()
-        try:
-            info = await client.pay_info()
-        except ServiceError:
-            return  # not known: the error stays that of one digest
-        if info.exhausted:
-            message = f"{error.code}: {info.used} of {info.total} files used, order state {info.order_status}"
-            raise RunStoppedError(
-                Problem("quota", message, error.request_id), advice=error.policy.advice, polls=True
-            )
+        if error.policy.reaction is not Reaction.QUOTA:
+            return None
+        async with self._asking:
+            if self._quota_asked_at is None or self._clock() - self._quota_asked_at >= _ASK_AGAIN_S:
+                self._no_quota = await _no_quota(client, error)
+                self._quota_asked_at = self._clock()
+        return self._no_quota
+
+
+async def _no_quota(client: ScanClient, error: ServiceError) -> RunStoppedError | None:
+    try:
+        info = await client.pay_info()
+    except ServiceError as unknown:
+        log.warning("quota not known", code=unknown.code, after=error.code)
+        return None  # the error stays that of one digest
+    if not info.exhausted:
+        return None
+    message = f"{error.code}: {info.used} of {info.total} files used, order state {info.order_status}"
+    return RunStoppedError(
+        Problem("quota", message, error.request_id), advice=error.policy.advice, polls=True
+    )
 
 
 def _stopped(error: ServiceError, *, polls: bool) -> RunStoppedError:

@@ -15,13 +15,17 @@ from typing import TypeVar
 from aiolimiter import AsyncLimiter
 from sqlalchemy import Connection
 
-from batchscan.ledger.slots import take_slot, widen_gap
+from batchscan.ledger.slots import SET_BACK_S, take_slot, widen_gap
 from batchscan.ledger.store import Ledger
 
 T = TypeVar("T")
 
 MARGIN = 0.99
 LATE_S = 0.008
+EARLY_S = 0.001
+_RENEW_S = 30.0
+"""A claim is renewed this often while its slot is far ahead."""
+
 _LEAD_S = 0.01
 """Slots are booked this far ahead at least, and twice what a commit takes, to be awake in time."""
 
@@ -65,7 +69,8 @@ class Pacer:
 
         Args:
             step: claims what the call is for; commits nothing and returns None when it is not to be had.
-            renew: checks and extends the claim when the slot was missed and another is taken.
+            renew: checks and extends the claim: while the wait is long, and when another slot is taken
+                because this one was missed.
 
         Raises:
             LedgerError: the ledger failed.
@@ -73,33 +78,52 @@ class Pacer:
         if self._smoother is None:
             return await self._ledger.write(step)
         await self._smoother.acquire()
-        result, slot = await self._book(step)
-        while result is not None:
-            await self._sleep(max(0.0, slot - self._clock()))
-            if self._clock() - slot <= LATE_S:
-                return result
+        held, slot, ahead_s = await self._book(step)
+        while held is not None:
+            held = await self._await_slot(held, slot, ahead_s, renew)
+            if held is None or -EARLY_S <= self._clock() - slot <= LATE_S:
+                return held
             self.lost_slots += 1
-            held = result
-            result, slot = await self._book(partial(_renewed, renew, held))
+            held, slot, ahead_s = await self._book(partial(_renewed, renew, held))
         return None
 
     async def refused(self, delay_s: float) -> None:
         """Make all processes wait ``delay_s`` and go slower for a while: the service saw too much."""
-        if self._smoother is not None:
-            resume_at = self._clock() + delay_s
-            await self._ledger.write(
-                lambda c: widen_gap(c, self._ledger.scope, self._action, resume_at=resume_at, gap=self._gap)
-            )
+        if self._smoother is None:
+            return
 
-    async def _book(self, step: Callable[[Connection], T | None]) -> tuple[T | None, float]:
+        def work(connection: Connection) -> None:
+            scope, now = self._ledger.scope, self._clock()
+            widen_gap(connection, scope, self._action, now=now, delay_s=delay_s, gap=self._gap)
+
+        await self._ledger.write(work)
+
+    async def _await_slot(
+        self, held: T, slot: float, ahead_s: float, renew: Callable[[Connection, T], T | None]
+    ) -> T | None:
+        """Sleep until the slot; give up earlier when the claim is lost, or when the clock was set back."""
+        while (left_s := slot - self._clock()) > _RENEW_S and left_s <= ahead_s:
+            await self._sleep(_RENEW_S)
+            renewed = await self._ledger.write(partial(_renewed, renew, held))
+            if renewed is None:
+                return None
+            held = renewed
+        if left_s <= ahead_s:
+            await self._sleep(max(0.0, left_s))
+        return held
+
+    async def _book(self, step: Callable[[Connection], T | None]) -> tuple[T | None, float, float]:
+        """Commit a step with a slot; return what it gave, the slot, and how far ahead that can be."""
         began = self._clock()
 
-        def work(connection: Connection) -> tuple[T | None, float]:
+        def work(connection: Connection) -> tuple[T | None, float, float]:
             result = step(connection)
             if result is None:
-                return None, 0.0
-            soon = self._clock() + max(_LEAD_S, 2 * self._commit_s)
-            return result, take_slot(connection, self._ledger.scope, self._action, soon=soon, gap=self._gap)
+                return None, 0.0, 0.0
+            now, lead_s = self._clock(), max(_LEAD_S, 2 * self._commit_s)
+            scope = self._ledger.scope
+            slot = take_slot(connection, scope, self._action, now=now, lead_s=lead_s, gap=self._gap)
+            return result, slot, slot - now + SET_BACK_S
 
         booked = await self._ledger.write(work)
         took = min(max(self._clock() - began, 0.0), 2.0)

@@ -6,12 +6,9 @@ queue of digests. A task that dies ends the run, loudly.
 """
 
 import asyncio
-import os
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from functools import partial
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -21,25 +18,28 @@ from batchscan.admit import Admitter
 from batchscan.errors import BatchscanError
 from batchscan.ledger.owners import is_alive
 from batchscan.ledger.scans import Scans
-from batchscan.ledger.standing import Freshness, Waiting, candidate_key
+from batchscan.ledger.standing import Freshness
 from batchscan.ledger.waiting import WaitingInputs
-from batchscan.models import Candidate, Problem, Stage
+from batchscan.models import Candidate, Stage
 from batchscan.outage import RunStoppedError
 from batchscan.record import Recorder
 from batchscan.scheduler import Scheduler, Wake
+from batchscan.settlement import Settlement
 from batchscan.stages import GivenUp, Gone, Settled, Stages
 from batchscan.stats import Stats
-from batchscan.walk import look
 
 log = structlog.get_logger(__name__)
 
-_QUEUE = 1000
-_PAGE = 500
 _SWEEP_S = 5.0
+_SWEEP_REST = 20.0
+"""After a sweep, rest this many times as long as it took."""
+
 _TICK_S = 0.2
 _DRAIN_S = 8.0
-_READMISSIONS = 3
-_CHANGING = Problem("changing", "the file changed each time it was to be sent; scan it again later")
+
+
+class CoverageError(BatchscanError):
+    """Rows and inputs do not match: a defect of batchscan, told instead of a wrong total."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class Pipeline:
         self,
         *,
         run: int,
-        candidates: AsyncIterator[list[Candidate]],
+        candidates: AsyncGenerator[list[Candidate], None],
         admitter: Admitter,
         scans: Scans,
         waiting: WaitingInputs,
@@ -101,7 +101,7 @@ class Pipeline:
         self._run = run
         self._candidates = candidates
         self._admitter = admitter
-        self._scans = scans
+        self._backlog = scans.backlog
         self._waiting = waiting
         self._stages = stages
         self._recorder = recorder
@@ -110,12 +110,12 @@ class Pipeline:
         self._policy = policy
         self._resumed = resumed
         self._clock = clock
-        self._finished: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE)
+        self._settlement = Settlement(waiting, recorder, admitter, self._fresh)
         self._changed = asyncio.Event()
-        self._settling = asyncio.Lock()
         self._draining = False
+        self._discovered = False
+        self._inputs = recorder.tally.inputs + stats.waiting  # what a resumed run has taken up
         self._stopped: RunStoppedError | None = None
-        self._readmitted: Counter[bytes] = Counter()
         limits = {Stage.SUBMIT: policy.submits}
         if policy.wait:
             limits[Stage.POLL] = policy.polls
@@ -135,7 +135,7 @@ class Pipeline:
         try:
             async with asyncio.TaskGroup() as tasks:
                 producer = tasks.create_task(self._produce())
-                settler = tasks.create_task(self._settle_all())
+                settler = tasks.create_task(self._settlement.run())
                 scheduler = tasks.create_task(self._scheduler.run())
                 await self._watch()
                 producer.cancel()
@@ -143,20 +143,33 @@ class Pipeline:
                 _, late = await asyncio.wait({scheduler}, timeout=_DRAIN_S)
                 for task in late:
                     task.cancel()
-                await self._finished.join()
+                await self._settlement.drained()
                 settler.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from group
-        pending = 0 if self._draining else await self._leave()
+        return await self._end()
+
+    async def _end(self) -> Ending:
+        drained = self._draining and not (self._discovered and await self._waiting.count() == 0)
+        problem = None if self._stopped is None else self._stopped.problem
+        pending = 0 if drained else await self._settlement.leave(problem)
         await self._recorder.sync()
-        return Ending(self._draining, self._stopped, pending)
+        rows = self._recorder.tally.inputs
+        if not drained and rows != self._inputs:
+            raise CoverageError(
+                f"the report has {rows} rows for {self._inputs} inputs; this is a defect of batchscan:"
+                " please report it, and do not rely on this report"
+            )
+        return Ending(drained, self._stopped, pending)
 
     async def _produce(self) -> None:
-        async for batch in self._candidates:
-            candidates = await self._waiting.unreported(batch) if self._resumed else batch
-            self._stats.found += len(candidates)
-            await self._admit(candidates)
-        self._stats.discovery_done = True
+        async with aclosing(self._candidates) as batches:
+            async for batch in batches:
+                candidates = await self._waiting.unreported(batch) if self._resumed else batch
+                self._stats.found -= len(batch) - len(candidates)  # counted when they were taken up
+                self._inputs += len(candidates)
+                await self._admit(candidates)
+        self._discovered = True
         self._changed.set()
 
     async def _admit(self, batch: list[Candidate]) -> None:
@@ -177,11 +190,12 @@ class Pipeline:
         if isinstance(step, Wake):
             return step
         if isinstance(step, Settled):
-            await self._finished.put(digest)
+            await self._settlement.finished(digest)
         elif isinstance(step, GivenUp):
             await self._waiting.give_up(digest)
         elif isinstance(step, Gone):
-            await self._readmit(digest)
+            await self._settlement.readmit(digest)
+            self._scheduler.nudge()
         self._changed.set()
         return None
 
@@ -194,112 +208,52 @@ class Pipeline:
             self._scheduler.drop(Stage.POLL)
         self._changed.set()
 
-    async def _readmit(self, digest: bytes) -> None:
-        """Admit inputs anew whose files no longer hold the digest's bytes."""
-        async with self._settling:
-            await self._readmit_pages(digest)
-        self._scheduler.nudge()
-
-    async def _readmit_pages(self, digest: bytes) -> None:
-        async for page in self._pages([digest]):
-            before = {w.key: w for w in page}
-            looked = [await asyncio.to_thread(_look_again, w.candidate) for w in page]
-            self._readmitted.update(before)
-            steady = [c for c in looked if self._readmitted[candidate_key(c)] <= _READMISSIONS]
-            admitted = await self._admitter.admit(steady, self._fresh(), instead_of=page)
-            decided = [d for d in admitted.decisions if not d.waits]
-            await self._recorder.admitted(decided, ())
-            lost = [(before[candidate_key(c)], r.problem) for c, r in admitted.rejections]
-            lost += [(before[candidate_key(c)], _CHANGING) for c in looked if c not in steady]
-            await self._recorder.lost(lost)
-            rows = [before[candidate_key(d.item.candidate)] for d in decided] + [w for w, _ in lost]
-            await self._recorder.forget(rows)
-
-    async def _settle_all(self) -> None:
-        while True:
-            digests = {await self._finished.get()}
-            taken = 1
-            while not self._finished.empty() and taken < _PAGE:
-                digests.add(self._finished.get_nowait())
-                taken += 1
-            await self._settle(sorted(digests))
-            for _ in range(taken):
-                self._finished.task_done()
-            self._changed.set()
-
     async def _watch(self) -> None:
         """Return when there is nothing more to do, or when told to drain."""
         sweep_at = 0.0
         while not self._draining:
             self._changed.clear()
-            if self._stats.discovery_done and self._finished.empty():
-                if self._stats.waiting == 0:
-                    return
-                if self._scheduler.idle and not await self._work_left():
-                    await self._sweep()
-                    if self._scheduler.idle and not await self._work_left():
-                        return
-            if self._clock() >= sweep_at:
-                began = self._clock()
+            if self._discovered and await self._is_over():
+                return
+            began = time.monotonic()
+            if began >= sweep_at:
                 await self._sweep()
-                sweep_at = self._clock() + max(_SWEEP_S, 20 * (self._clock() - began))
+                ended = time.monotonic()
+                sweep_at = ended + max(_SWEEP_S, _SWEEP_REST * (ended - began))
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_S):
                     await self._changed.wait()
 
-    async def _work_left(self) -> bool:
-        """Whether a digest may still come forward in one of the stages that are served."""
-        for stage in self._scheduler.stages:
-            if await self._due(stage, float("inf"), 1):
-                return True
-        return False
+    async def _is_over(self) -> bool:
+        """Whether nothing runs and nothing will come forward in the stages that are served."""
+        if await self._anything_left():
+            return False
+        await self._sweep()  # a digest may have been given up, or readmitted, since the last one
+        return not await self._anything_left()
+
+    async def _anything_left(self) -> bool:
+        return not self._scheduler.idle or await self._backlog.any_left(self._run, self._scheduler.stages)
 
     async def _sweep(self) -> None:
         """Take over from dead processes, and settle what other processes have finished."""
-        me_and_others = await self._scans.owners()
-        dead = [name for name in me_and_others if not await asyncio.to_thread(is_alive, self._owners, name)]
+        owners = await self._backlog.owners()
+        dead = [name for name in owners if not await asyncio.to_thread(is_alive, self._owners, name)]
         if dead:
-            freed = await self._scans.take_back(dead, now=self._clock())
+            freed = await self._backlog.take_back(dead, now=self._clock())
             log.info("took back claims of processes that died", claims=freed)
+        late = await self._backlog.pull_in(self._clock() + self._stages.farthest_s)
+        if late:
+            log.warning("the clock was set back; wake-ups are pulled in", digests=late)
+        if dead or late:
             self._scheduler.nudge()
-        await self._settle(None)
-
-    async def _settle(self, digests: list[bytes] | None) -> None:
-        """Write the rows of inputs whose digest is finished; all such inputs where none is named."""
-        async with self._settling:  # from reading that an input waits until it waits no longer
-            async for page in self._pages(digests, finished=True):
-                await self._recorder.settled(page)
-
-    async def _leave(self) -> int:
-        """Give every input that still waits its pending row."""
-        problem = None if self._stopped is None else self._stopped.problem
-        count = 0
-        async for page in self._pages(None):
-            await self._recorder.pending(page, problem)
-            count += len(page)
-        return count
-
-    async def _pages(
-        self, digests: list[bytes] | None, *, finished: bool = False
-    ) -> AsyncIterator[list[Waiting]]:
-        last: Waiting | None = None
-        while page := await self._waiting.page(digests, after=last, limit=_PAGE, finished=finished):
-            last = page[-1]
-            yield page
+        await self._settlement.sweep(lambda: not self._draining)
 
     async def _due(self, stage: Stage, until: float, limit: int) -> list[tuple[bytes, float]]:
-        return await self._scans.due(self._run, stage, until=until, limit=limit)
+        return await self._backlog.due(self._run, stage, until=until, limit=limit)
 
     def _fresh(self) -> Freshness:
         now = self._clock()
         return Freshness(now, 0.0 if self._policy.max_age_s is None else now - self._policy.max_age_s)
-
-
-def _look_again(candidate: Candidate) -> Candidate:
-    seen = look(partial(os.stat, candidate.location or b""))
-    if isinstance(seen, Problem):
-        return msgspec.structs.replace(candidate, stat=None, problem=seen)
-    return msgspec.structs.replace(candidate, stat=seen, problem=None)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

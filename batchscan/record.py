@@ -102,8 +102,8 @@ class Recorder:
         await self._report.finish()
 
     async def _write(self, rows: Sequence[Row]) -> None:
+        self._count(rows)  # first: a write whose caller is cancelled is still carried out
         await self._report.write(rows)
-        self._count(rows)
 
     def _count(self, rows: Iterable[Row]) -> None:
         for row in rows:

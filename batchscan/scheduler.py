@@ -8,6 +8,7 @@ import asyncio
 import heapq
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -17,6 +18,8 @@ _LOW = 256
 _REFILL = 512
 _HORIZON_S = 1.0
 _IDLE_REFILL_S = 0.5
+_REST = 10.0
+"""After a look at the ledger, rest this many times as long as it took."""
 
 
 class Wake(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ class Scheduler:
         due: lists digests due for a stage until a time, at most so many, earliest first.
         act: does one step for a digest; returns when to wake it next, or None when it is done with.
         concurrency: how many digests may be in a stage at a time.
-        clock: epoch seconds.
+        clock: epoch seconds; it may jump.
     """
 
     def __init__(
@@ -53,7 +56,8 @@ class Scheduler:
         self._limits = dict(concurrency)
         self._clock = clock
         self._heaps: dict[Stage, list[tuple[float, bytes]]] = {stage: [] for stage in concurrency}
-        self._refill_at = dict.fromkeys(concurrency, 0.0)
+        self._refill_at = dict.fromkeys(concurrency, 0.0)  # monotonic, as the next one
+        self._rest_until = dict.fromkeys(concurrency, 0.0)
         self._running: dict[Stage, int] = dict.fromkeys(concurrency, 0)
         self._known: set[bytes] = set()
         self._changed = asyncio.Event()
@@ -71,7 +75,7 @@ class Scheduler:
 
     def nudge(self) -> None:
         """Look at the ledger soon: it has new work."""
-        self._refill_at = dict.fromkeys(self._refill_at, 0.0)
+        self._refill_at = dict(self._rest_until)
         self._changed.set()
 
     def drop(self, stage: Stage) -> None:
@@ -98,12 +102,19 @@ class Scheduler:
                 await self._wait()
 
     async def _refill(self, stage: Stage) -> None:
-        now = self._clock()
-        heap = self._heaps[stage]
-        if len(heap) >= _LOW or now < self._refill_at[stage]:
+        began = time.monotonic()
+        if len(self._heaps[stage]) >= _LOW or began < self._refill_at[stage]:
             return
-        self._refill_at[stage] = now + _IDLE_REFILL_S
-        for digest, at in await self._due(stage, now + _HORIZON_S, _REFILL):
+        self._refill_at[stage] = began + _IDLE_REFILL_S  # a nudge from here on counts
+        found = await self._due(stage, self._clock() + _HORIZON_S, _REFILL)
+        ended = time.monotonic()
+        self._rest_until[stage] = ended + _REST * (ended - began)
+        soonest = self._rest_until[stage]
+        if len(found) == _REFILL:  # there is more
+            self._refill_at[stage] = soonest
+        else:
+            self._refill_at[stage] = max(self._refill_at[stage], soonest)
+        for digest, at in found:
             self._push(stage, digest, at)
 
     def _push(self, stage: Stage, digest: bytes, at: float) -> None:
@@ -114,7 +125,7 @@ class Scheduler:
     def _launch(self, stage: Stage, tasks: asyncio.TaskGroup) -> None:
         now = self._clock()
         heap = self._heaps[stage]
-        while heap and heap[0][0] <= now and self._running[stage] < self._limits.get(stage, 0):
+        while heap and _is_due(heap[0][0], now) and self._running[stage] < self._limits.get(stage, 0):
             _, digest = heapq.heappop(heap)
             self._running[stage] += 1
             tasks.create_task(self._step(stage, digest))
@@ -131,15 +142,20 @@ class Scheduler:
 
     async def _wait(self) -> None:
         """Sleep until something changes, the next wake-up, or the next look at the ledger."""
-        times = [self._refill_at[stage] for stage in self.stages if len(self._heaps[stage]) < _LOW]
-        times += [
-            heap[0][0]
+        waits = [_HORIZON_S]
+        now = time.monotonic()
+        waits += [self._refill_at[stage] - now for stage in self.stages if len(self._heaps[stage]) < _LOW]
+        now = self._clock()
+        waits += [
+            heap[0][0] - now
             for stage, heap in self._heaps.items()
             if heap and self._running[stage] < self._limits.get(stage, 0)
         ]
-        timeout = max(0.0, min(times) - self._clock()) if times else None
-        try:
-            async with asyncio.timeout(timeout):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(waits))):
                 await self._changed.wait()
-        except TimeoutError:
-            return
+
+
+def _is_due(at: float, now: float) -> bool:
+    """Whether a wake-up is due; one beyond the horizon shows that the clock was set back."""
+    return at <= now or at > now + 2 * _HORIZON_S

@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
@@ -100,6 +101,12 @@ class Stages:
         self._backoff = backoff
         self._clock = clock
 
+    @property
+    def farthest_s(self) -> float:
+        """No wake-up is set further ahead than this."""
+        timing = self._timing
+        return max(timing.first_poll_s, timing.poll_interval_s, timing.lease_s, self._backoff.most_s)
+
     async def submit(self, digest: bytes) -> Next:
         """Send the digest's bytes to the service, if the ledger says that they are to be sent.
 
@@ -138,14 +145,7 @@ class Stages:
             return await self._poll_failed(poll, error)
         self._outage.over()
         if result.status is ScanStatus.SUCCESS and result.verdict is not None:
-            await self._scans.judged(
-                digest,
-                self._to_keep(result.verdict),
-                run=self._run,
-                now=self._clock(),
-                retention_s=self._timing.retention_s,
-            )
-            return Settled()
+            return await self._judged(poll, self._to_keep(result.verdict))
         if result.status is ScanStatus.SCANNING:
             return await self._still_scanning(poll)
         code = "scan-failed" if result.status is ScanStatus.FAILED else "not-found"
@@ -154,10 +154,11 @@ class Stages:
 
     async def _load(self, digest: bytes) -> Request | None:
         """Build the request from a file that still holds these bytes; None when no file does."""
-        for location in await self._scans.locations(digest):
-            request = await asyncio.to_thread(_load, location, digest, self._limit_bytes)
-            if request is not None:
-                return request
+        async with aclosing(self._scans.locations(self._run, digest)) as locations:
+            async for location in locations:
+                request = await asyncio.to_thread(_load, location, digest, self._limit_bytes)
+                if request is not None:
+                    return request
         return None
 
     def _claim(self, digest: bytes, connection: Connection) -> Claim | None:
@@ -197,40 +198,50 @@ class Stages:
         """React to a submission that was not accepted."""
         problem = Problem(error.code, error.message, error.request_id)
         reaction = error.policy.reaction
+        put_off = self._outage.unreachable(error) or reaction in _PUT_OFF
         if reaction is Reaction.ITEM:
-            await self._scans.fail(claim.digest, problem, run=self._run, claim=claim)
+            await self._scans.fail(claim, problem, run=self._run)
             self._outage.refused(error)
             return Settled()
         at = self._clock() + await self._wait_s(self._create, error, tries)
-        put_off = reaction in (*_PUT_OFF, Reaction.RUN) or self._outage.unreachable(error)
-        if not put_off and tries >= error.policy.max_attempts:
-            await self._scans.fail(claim.digest, problem, run=self._run, claim=claim)
-        else:
-            counted = reaction is Reaction.UNKNOWN  # the service may have got it
-            await self._scans.release(claim, at=at, problem=problem, counted=counted)
-        self._outage.raise_if_over(error)
-        if reaction is Reaction.QUOTA:
-            await self._outage.check_quota(self._client, error)
-        if not put_off and tries >= error.policy.max_attempts:
+        end = self._outage.end(error) or await self._outage.quota_end(self._client, error)
+        if end is None and not put_off and tries >= error.policy.max_attempts:
+            await self._scans.fail(claim, problem, run=self._run)
             return Settled()
+        counted = reaction is Reaction.UNKNOWN  # the service may have got it
+        await self._scans.release(claim, at=at, problem=problem, counted=counted)
+        if end is not None:
+            raise end from error
         return GivenUp() if tries >= self._timing.max_refusals else Wake(Stage.SUBMIT, at)
 
     async def _poll_failed(self, poll: Poll, error: ServiceError) -> Next:
         """React to a poll that was not answered."""
         problem = Problem(error.code, error.message, error.request_id)
-        if error.code == "ResourceNotFound":
-            return await self._again(poll, problem)
+        tries = poll.tries + 1
+        put_off = self._outage.unreachable(error) or error.policy.reaction in _PUT_OFF
         if error.policy.reaction is Reaction.ITEM:
-            await self._scans.fail(poll.digest, problem, run=self._run)
+            await self._scans.fail(poll, problem, run=self._run)
             return Settled()
-        wait_s = await self._wait_s(self._result, error, poll.tries + 1)
-        if error.policy.reaction not in (Reaction.THROTTLE, Reaction.CLOCK, Reaction.CREDENTIAL):
+        wait_s = await self._wait_s(self._result, error, tries)
+        if error.policy.reaction not in _PUT_OFF:
             wait_s = max(wait_s, min(self._timing.poll_interval_s, self._backoff.most_s))
         at = self._clock() + wait_s
         await self._scans.postpone(poll, next_at=at, problem=problem)
-        self._outage.unreachable(error)
-        self._outage.raise_if_over(error)
-        return GivenUp() if self._overdue(poll) else Wake(Stage.POLL, at)
+        end = self._outage.end(error)
+        if end is not None:
+            raise end from error
+        # The service has it and may yet judge it: given up for this run, but not failed.
+        spent = not put_off and tries >= error.policy.max_attempts
+        return GivenUp() if spent or self._overdue(poll) else Wake(Stage.POLL, at)
+
+    async def _judged(self, poll: Poll, verdict: Verdict) -> Next:
+        recorded = await self._scans.judged(
+            poll, verdict, run=self._run, now=self._clock(), retention_s=self._timing.retention_s
+        )
+        if recorded:
+            return Settled()
+        record = await self._scans.get(poll.digest)
+        return Gone() if record is None else _elsewhere(record)
 
     async def _wait_s(self, pacer: Pacer, error: ServiceError, tries: int) -> float:
         """How long to wait after a failed call; a throttled one makes every process wait."""
@@ -252,7 +263,7 @@ class Stages:
     async def _again(self, poll: Poll, problem: Problem) -> Next:
         """Submit once more, or give the digest up after ``max_attempts``."""
         if poll.attempt >= self._timing.max_attempts:
-            await self._scans.fail(poll.digest, problem, run=self._run)
+            await self._scans.fail(poll, problem, run=self._run)
             return Settled()
         at = self._clock() + self._backoff.delay_s(poll.attempt, jitter=random.random())  # noqa: S311
         await self._scans.resubmit(poll, at=at, problem=problem)

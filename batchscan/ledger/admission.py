@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, delete, select
 from sqlalchemy import Row as Record
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from batchscan.ledger import queries
 from batchscan.ledger.schema import artifact, file, scan, seen, verdict, waiting
 from batchscan.ledger.standing import (
     CURRENT_VERDICT,
@@ -47,30 +48,14 @@ class Admission:
 
     async def known(self, locations: Sequence[bytes]) -> dict[bytes, Known]:
         """Look up what is known of files, by absolute path in raw bytes; at most a few hundred."""
-        statement = (
-            select_standing(
-                file.c.location,
-                file.c.size,
-                file.c.mtime_ns,
-                file.c.inode,
-                file.c.digest,
-                artifact.c.file_count,
-                artifact.c.notes,
-                artifact.c.problem.label("refusal"),
-            )
-            .select_from(
-                file.join(artifact, artifact.c.digest == file.c.digest)
-                .outerjoin(scan, and_(scan.c.scope == self._scope, scan.c.digest == file.c.digest))
-                .outerjoin(verdict, CURRENT_VERDICT)
-            )
-            .where(file.c.location.in_(locations))
-        )
+        statement = queries.known(self._scope, locations)
         return await self._ledger.read(lambda c: {row.location: _known(row) for row in c.execute(statement)})
 
     async def admit(
         self,
         items: Sequence[Item],
         *,
+        firsts: Sequence[str | None],
         fresh: Freshness,
         read_at_ns: int,
         instead_of: Sequence[Waiting] = (),
@@ -78,7 +63,8 @@ class Admission:
         """Decide for each input: row now, or wait for the digest's verdict.
 
         Args:
-            items: inputs in the order of discovery.
+            items: inputs whose content is known.
+            firsts: what ``first_seen`` told of each.
             fresh: which verdicts may be reused.
             read_at_ns: when the files were read, epoch nanoseconds.
             instead_of: the same inputs as they waited before their files changed.
@@ -86,7 +72,6 @@ class Admission:
 
         def work(connection: Connection) -> list[Decision]:
             self._remember(connection, [item for item in items if item.fresh], read_at_ns)
-            firsts = _first_seen(connection, items)
             digests = {item.content.artifact.digest for item in items if item.content.problem is None}
             standings = self._standings(connection, sorted(digests))
             decided = {d: s for d, s in standings.items() if self._decided(s, fresh)}
@@ -95,14 +80,14 @@ class Admission:
                 Decision(item, first, decided.get(item.content.artifact.digest))
                 for item, first in zip(items, firsts, strict=True)
             ]
-            self._wait(connection, decisions)
+            self._wait(connection, decisions, {old.key: old.changes + 1 for old in instead_of})
             self._wait_no_more(connection, instead_of, decisions)
             return decisions
 
         return await self._ledger.write(work)
 
     async def first_seen(self, items: Sequence[Item]) -> list[str | None]:
-        """Note inputs of known digests; tell which path of this run had the same bytes before."""
+        """Note inputs in the order of discovery; tell which path of this run had the same bytes before."""
         return await self._ledger.read(lambda c: _first_seen(c, items))
 
     async def standings(self, digests: Sequence[bytes]) -> dict[bytes, Standing]:
@@ -177,6 +162,9 @@ class Admission:
         if not new:
             return
         connection.execute(upsert(scan).on_conflict_do_nothing(), new)
+        # A run that waits for what an earlier one left under way has its own patience.
+        left = and_(scan.c.scope == self._scope, scan.c.digest.in_(digests), scan.c.tries > 0)
+        connection.execute(scan.update().where(left).values(tries=0))
         if again:
             connection.execute(
                 scan.update()
@@ -184,7 +172,7 @@ class Admission:
                 .values(**start, owner=None, submitted_at=None, problem=None, run=None)
             )
 
-    def _wait(self, connection: Connection, decisions: Sequence[Decision]) -> None:
+    def _wait(self, connection: Connection, decisions: Sequence[Decision], changes: dict[bytes, int]) -> None:
         rows = [
             {
                 "run": self._run,
@@ -193,12 +181,20 @@ class Admission:
                 "candidate": msgspec.json.encode(d.item.candidate),
                 "path": d.item.candidate.path,
                 "duplicate_of": d.duplicate_of,
+                "changes": changes.get(candidate_key(d.item.candidate), 0),
             }
             for d in decisions
             if d.waits
         ]
+        statement = upsert(waiting)
+        counted = {"changes": statement.excluded.changes}
         if rows:
-            connection.execute(upsert(waiting).on_conflict_do_nothing(), rows)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[waiting.c.run, waiting.c.digest, waiting.c.key], set_=counted
+                ),
+                rows,
+            )
 
     def _wait_no_more(
         self, connection: Connection, before: Sequence[Waiting], decisions: Sequence[Decision]

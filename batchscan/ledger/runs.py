@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
-from batchscan.ledger.schema import run
+from batchscan.ledger.schema import run, waiting
 from batchscan.ledger.store import Ledger
 from batchscan.models import RunState
+
+KEPT_S = 30 * 86400.0
+"""How long the inputs of a run that ended with pending rows wait to be resumed, seconds."""
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +68,11 @@ class Runs:
         self._ledger = ledger
 
     async def create(self, run_id: str, request: RunRequest, report: Path, *, now: float) -> RunRecord:
-        """Record a run that begins now (epoch seconds), with its report's absolute path."""
+        """Record a run that begins now (epoch seconds), with its report's absolute path.
+
+        Inputs that wait in runs which ended long ago (``KEPT_S``) wait no longer; such a run, resumed all
+        the same, discovers them again.
+        """
         values = {
             "run_id": run_id,
             "scope": self._ledger.scope,
@@ -76,7 +83,10 @@ class Runs:
             "counts": "{}",
         }
 
+        ended = select(run.c.id).where(run.c.finished_at < now - KEPT_S)
+
         def work(connection: Connection) -> RunRecord:
+            connection.execute(delete(waiting).where(waiting.c.run.in_(ended)))
             connection.execute(insert(run).values(values))
             return _record(connection.execute(select(run).where(run.c.run_id == run_id)).one())
 

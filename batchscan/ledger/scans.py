@@ -5,20 +5,32 @@ together with something else (a claim with its slot). A claim is fenced: what it
 dropped when another process has claimed the digest since.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, exists, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
-from batchscan.ledger.schema import file, scan, verdict, waiting
+from batchscan.ledger import queries
+from batchscan.ledger.backlog import Backlog
+from batchscan.ledger.schema import scan, verdict
 from batchscan.ledger.store import Ledger
-from batchscan.models import Problem, ScanState, Stage, Verdict
+from batchscan.models import Candidate, Problem, ScanState, Verdict
 
-_WAKES = {
-    Stage.SUBMIT: (ScanState.ADMITTED, ScanState.SUBMITTING),
-    Stage.POLL: (ScanState.SCANNING,),
-}
+_CANDIDATE = msgspec.json.Decoder(Candidate)
+_LOCATIONS = 100
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -54,33 +66,16 @@ class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scans:
-    """Live states and verdicts of the ledger's scope."""
+    """Live states and verdicts of the ledger's scope.
+
+    Attributes:
+        backlog: the same digests, seen together.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._scope = ledger.scope
-
-    async def due(self, run: int, stage: Stage, *, until: float, limit: int) -> list[tuple[bytes, float]]:
-        """List digests that the run waits for and that are due by ``until`` (epoch seconds).
-
-        Returns:
-            Pairs of digest and the time it is due, the earliest first.
-        """
-        wanted = exists().where(
-            waiting.c.run == run, waiting.c.digest == scan.c.digest, waiting.c.given_up.is_(False)
-        )
-        statement = (
-            select(scan.c.digest, scan.c.next_at)
-            .where(
-                scan.c.scope == self._scope,
-                scan.c.state.in_(_WAKES[stage]),
-                scan.c.next_at <= until,
-                wanted,
-            )
-            .order_by(scan.c.next_at)
-            .limit(limit)
-        )
-        return await self._ledger.read(lambda c: [(row[0], row[1]) for row in c.execute(statement)])
+        self.backlog = Backlog(ledger)
 
     async def get(self, digest: bytes) -> ScanRecord | None:
         """Read the live state of a digest."""
@@ -102,10 +97,19 @@ class Scans:
 
         return await self._ledger.read(work)
 
-    async def locations(self, digest: bytes, limit: int = 8) -> list[bytes]:
-        """List files that held these bytes when they were last read."""
-        statement = select(file.c.location).where(file.c.digest == digest).limit(limit)
-        return await self._ledger.read(lambda c: list(c.execute(statement).scalars()))
+    async def locations(self, run: int, digest: bytes) -> AsyncGenerator[bytes, None]:
+        """Yield the files of the run's inputs that wait for the digest: they held it when admitted."""
+        after = b""
+        while True:
+            statement = queries.locations(run, digest, after=after, limit=_LOCATIONS)
+            rows = await self._ledger.read(partial(_fetched, statement))
+            for row in rows:
+                location = _CANDIDATE.decode(row.candidate).location
+                if location is not None:
+                    yield location
+            if len(rows) < _LOCATIONS:
+                return
+            after = rows[-1].key
 
     def claim(
         self, connection: Connection, digest: bytes, *, owner: str, now: float, lease_until: float
@@ -216,10 +220,13 @@ class Scans:
         )
         await self._ledger.write(lambda c: c.execute(statement))
 
-    async def judged(
-        self, digest: bytes, found: Verdict, *, run: int, now: float, retention_s: float
-    ) -> None:
-        """Record a verdict: an answer that was paid for, so it is kept whatever the state is."""
+    async def judged(self, poll: Poll, found: Verdict, *, run: int, now: float, retention_s: float) -> bool:
+        """Record a verdict: an answer that was paid for, so it is kept whatever the state is.
+
+        Returns:
+            False when the digest has moved on since it was asked about (it was admitted anew, say): then
+            the verdict is history, and the state is left alone.
+        """
         scanned_at = found.scanned_at if found.scanned_at is not None else now
         values = {
             "result": msgspec.json.encode(found),
@@ -228,65 +235,35 @@ class Scans:
             "run": run,
         }
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
             connection.execute(
                 insert(verdict)
-                .values(scope=self._scope, digest=digest, engine_version=found.engine_version, **values)
+                .values(scope=self._scope, digest=poll.digest, engine_version=found.engine_version, **values)
                 .on_conflict_do_update(
                     index_elements=[verdict.c.scope, verdict.c.digest, verdict.c.engine_version],
                     set_=values,
                 )
             )
-            connection.execute(
-                update(scan)
-                .where(self._key(digest))
-                .values(
-                    state=ScanState.DONE,
-                    engine_version=found.engine_version,
-                    owner=null(),
-                    next_at=null(),
-                    tries=0,
-                    problem=null(),
-                )
+            done = update(scan).values(
+                state=ScanState.DONE,
+                engine_version=found.engine_version,
+                owner=null(),
+                next_at=null(),
+                tries=0,
+                problem=null(),
             )
+            return connection.execute(done.where(self._asked(poll))).rowcount > 0
 
-        await self._ledger.write(work)
+        return await self._ledger.write(work)
 
-    async def fail(self, digest: bytes, problem: Problem, *, run: int, claim: Claim | None = None) -> None:
-        """Give a digest up for this run; the next run admits it anew."""
-        held = self._key(digest) if claim is None else self._held(claim)
+    async def fail(self, held: Claim | Poll, problem: Problem, *, run: int) -> None:
+        """Give a digest up for this run, unless it has moved on; the next run admits it anew."""
         statement = (
             update(scan)
-            .where(held, scan.c.state != ScanState.DONE)
+            .where(self._held(held) if isinstance(held, Claim) else self._asked(held))
             .values(state=ScanState.FAILED, owner=null(), next_at=null(), run=run, problem=_encoded(problem))
         )
         await self._ledger.write(lambda c: c.execute(statement))
-
-    async def owners(self) -> list[str]:
-        """List the processes that hold claims."""
-        statement = (
-            select(scan.c.owner)
-            .where(scan.c.scope == self._scope, scan.c.state == ScanState.SUBMITTING)
-            .distinct()
-        )
-        return await self._ledger.read(lambda c: list(c.execute(statement).scalars()))
-
-    async def take_back(self, owners: Sequence[str], *, now: float) -> int:
-        """End the leases of processes that are known to be dead.
-
-        Returns:
-            How many claims became free.
-        """
-        statement = (
-            update(scan)
-            .where(
-                scan.c.scope == self._scope,
-                scan.c.state == ScanState.SUBMITTING,
-                scan.c.owner.in_(owners),
-            )
-            .values(state=ScanState.ADMITTED, owner=null(), next_at=now)
-        )
-        return await self._ledger.write(lambda c: c.execute(statement).rowcount)
 
     def _key(self, digest: bytes) -> ColumnElement[bool]:
         return and_(scan.c.scope == self._scope, scan.c.digest == digest)
@@ -299,13 +276,23 @@ class Scans:
             scan.c.attempt == claim.attempt,
         )
 
-    def _polled(self, poll: Poll) -> ColumnElement[bool]:
+    def _asked(self, poll: Poll) -> ColumnElement[bool]:
+        """The submission that was asked about is still the one that counts."""
         return and_(
             self._key(poll.digest),
             scan.c.state == ScanState.SCANNING,
-            scan.c.polls == poll.polls,
+            scan.c.engine_version == poll.engine_version,
+            scan.c.submitted_at == poll.submitted_at,
             scan.c.attempt == poll.attempt,
         )
+
+    def _polled(self, poll: Poll) -> ColumnElement[bool]:
+        """No later poll has been made."""
+        return and_(self._asked(poll), scan.c.polls == poll.polls)
+
+
+def _fetched(statement: Select[Any], connection: Connection) -> Sequence[Row[Any]]:
+    return connection.execute(statement).all()
 
 
 def _encoded(problem: Problem | None) -> bytes | None:

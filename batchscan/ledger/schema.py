@@ -44,7 +44,6 @@ file = Table(
     sqlite_with_rowid=False,
     comment="the stat cache: absolute path in raw bytes to digest",
 )
-Index("file_digest", file.c.digest)
 
 artifact = Table(
     "artifact",
@@ -103,6 +102,7 @@ waiting = Table(
     Column("candidate", LargeBinary, nullable=False, comment="JSON of models.Candidate"),
     Column("duplicate_of", Text),
     Column("given_up", Boolean, nullable=False, default=False, comment="the run waits no longer"),
+    Column("changes", Integer, nullable=False, default=0, comment="times its file had changed when read"),
     PrimaryKeyConstraint("run", "digest", "key"),
     sqlite_with_rowid=False,
     comment="inputs of a run that have no row yet",
@@ -130,6 +130,7 @@ cap = Table(
     Column("action", Text, nullable=False),
     Column("next_at", Float, nullable=False, comment="the next free slot"),
     Column("gap", Float, nullable=False, comment="seconds between slots, widened after a refusal"),
+    Column("taken_at", Float, nullable=False, comment="when the last slot was taken: shows a clock set back"),
     PrimaryKeyConstraint("scope", "action"),
     comment="the shared slot of the limiter",
 )

@@ -12,42 +12,60 @@ WIDEN = 1.5
 WIDEST = 16.0
 """A gap is widened to at most this many times the usual."""
 
-FARTHEST_S = 60.0
-"""A slot further ahead than this comes from a clock that was set back, not from queued calls."""
+SET_BACK_S = 1.0
+"""A clock this far before the last taking was set back: the queue of slots moves back with it."""
 
 
-def take_slot(connection: Connection, scope: int, action: str, *, soon: float, gap: float) -> float:
+def take_slot(
+    connection: Connection, scope: int, action: str, *, now: float, lead_s: float, gap: float
+) -> float:
     """Reserve the next slot; call inside a ledger write.
 
     Args:
         connection: the ledger's.
         scope: whose cap it is.
         action: which cap it is.
-        soon: epoch seconds before which the slot must not lie: now and the time a commit takes.
+        now: epoch seconds.
+        lead_s: how far ahead of now the slot must lie at least: the time that a commit takes.
         gap: usual seconds between slots.
 
     Returns:
         When the call may start, epoch seconds.
     """
     key = (cap.c.scope == scope, cap.c.action == action)
-    row = connection.execute(select(cap.c.next_at, cap.c.gap).where(*key)).one_or_none()
+    row = connection.execute(select(cap.c.next_at, cap.c.gap, cap.c.taken_at).where(*key)).one_or_none()
+    soon = now + lead_s
     if row is None:
-        connection.execute(insert(cap).values(scope=scope, action=action, next_at=soon + gap, gap=gap))
+        connection.execute(
+            insert(cap).values(scope=scope, action=action, next_at=soon + gap, gap=gap, taken_at=now)
+        )
         return soon
-    slot: float = min(max(row.next_at, soon), soon + FARTHEST_S)
+    slot: float = max(_next_at(row.next_at, row.taken_at, now), soon)
     current = max(row.gap, gap)
     connection.execute(
-        update(cap).where(*key).values(next_at=slot + current, gap=gap + (current - gap) * NARROW)
+        update(cap)
+        .where(*key)
+        .values(next_at=slot + current, gap=gap + (current - gap) * NARROW, taken_at=now)
     )
     return slot
 
 
-def widen_gap(connection: Connection, scope: int, action: str, *, resume_at: float, gap: float) -> None:
-    """After a refusal: no slot before ``resume_at`` (epoch seconds), and wider gaps for a while."""
+def widen_gap(
+    connection: Connection, scope: int, action: str, *, now: float, delay_s: float, gap: float
+) -> None:
+    """After a refusal: no slot for ``delay_s``, and wider gaps for a while."""
     key = (cap.c.scope == scope, cap.c.action == action)
-    row = connection.execute(select(cap.c.next_at, cap.c.gap).where(*key)).one_or_none()
+    row = connection.execute(select(cap.c.next_at, cap.c.gap, cap.c.taken_at).where(*key)).one_or_none()
+    resume_at = now + delay_s
     if row is None:
-        connection.execute(insert(cap).values(scope=scope, action=action, next_at=resume_at, gap=gap * WIDEN))
+        values = {"next_at": resume_at, "gap": gap * WIDEN, "taken_at": now}
+        connection.execute(insert(cap).values(scope=scope, action=action, **values))
         return
     wider = min(max(row.gap, gap) * WIDEN, gap * WIDEST)
-    connection.execute(update(cap).where(*key).values(next_at=max(row.next_at, resume_at), gap=wider))
+    next_at = max(_next_at(row.next_at, row.taken_at, now), resume_at)
+    connection.execute(update(cap).where(*key).values(next_at=next_at, gap=wider, taken_at=now))
+
+
+def _next_at(next_at: float, taken_at: float, now: float) -> float:
+    """The next free slot by today's clock: as far ahead as it was, when the clock was set back."""
+    return next_at if now > taken_at - SET_BACK_S else now + (next_at - taken_at)

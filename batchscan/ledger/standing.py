@@ -76,13 +76,17 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """An input that waits, with all that its row will need."""
+    """An input that waits, with all that its row will need.
+
+    ``changes`` counts how often its file had changed by the time that it was to be sent.
+    """
 
     key: bytes
     candidate: Candidate
     artifact: Artifact
     duplicate_of: str | None
     standing: Standing
+    changes: int = 0
 
 
 class Freshness(msgspec.Struct, frozen=True):

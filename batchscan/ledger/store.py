@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -32,7 +32,6 @@ BUSY_RETRIES = 6
 """How often a transaction that met a lock for the whole time-out is tried: a minute in all."""
 
 _PRAGMAS = (
-    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA cache_size=-65536",
@@ -86,18 +85,23 @@ class Ledger:
         group = []
         while self._queued:
             group.append(self._queued.popleft())
-        if len(group) > 1:
-            # Any failure falls through: each is then tried alone, so that it meets only its own error.
-            with suppress(Exception):
-                results = self._transact([work for work, _ in group])
-                for (_, done), result in zip(group, results, strict=True):
-                    done.set_result(result)
-                return
-        for work, done in group:
-            try:
-                done.set_result(self._transact([work])[0])
-            except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
-                done.set_exception(error)
+        if group:
+            self._commit(group)
+
+    def _commit(self, group: list[tuple[Work[Any], Future[Any]]]) -> None:
+        """Commit a group; when that fails, each alone, so that a write meets only its own error."""
+        try:
+            results = self._transact([work for work, _ in group])
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the write
+            if len(group) == 1 or _is_busy(error.__cause__):  # a lock is no fault of one: all have waited
+                for _, done in group:
+                    done.set_exception(error)
+            else:
+                for one in group:
+                    self._commit([one])
+            return
+        for (_, done), result in zip(group, results, strict=True):
+            done.set_result(result)
 
     def _transact(self, works: list[Work[Any]]) -> list[Any]:
         for left in reversed(range(BUSY_RETRIES)):
@@ -123,7 +127,9 @@ def _in_transaction(connection: Connection, works: list[Work[Any]]) -> list[Any]
     return results
 
 
-def _is_busy(error: DBAPIError) -> bool:
+def _is_busy(error: BaseException | None) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
     return getattr(error.orig, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -172,12 +178,15 @@ async def open_ledger(path: Path, scope: str) -> AsyncIterator[Ledger]:
 
 def _connect(path: Path) -> tuple[Connection, Engine]:
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    event.listen(engine, "connect", _set_pragmas)
     try:
         # 0600 before SQLite makes it with the umask: the ledger names every skill of the marketplace.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = engine.connect()
         try:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            _check_ours(connection, path)  # before a pragma writes to what may be another program's file
+            for pragma in _PRAGMAS:
+                connection.exec_driver_sql(pragma)
             _in_transaction(connection, [lambda c: _migrate(c, path)])
             schema.metadata.create_all(connection, tables=schema.TEMPORARY, checkfirst=False)
         except BaseException:
@@ -197,13 +206,8 @@ def _disconnect(connection: Connection, engine: Engine) -> None:
     engine.dispose()
 
 
-def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-    for pragma in _PRAGMAS:
-        connection.execute(pragma)
-
-
-def _migrate(connection: Connection, path: Path) -> None:
-    """Bring the file to today's schema; refuse what is not ours or newer."""
+def _check_ours(connection: Connection, path: Path) -> bool:
+    """Tell whether the file has today's schema, as opposed to being empty; refuse what is neither."""
     application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if version > schema.SCHEMA_VERSION and application == schema.APPLICATION_ID:
@@ -212,9 +216,16 @@ def _migrate(connection: Connection, path: Path) -> None:
             f" {schema.SCHEMA_VERSION}); upgrade batchscan, or choose another --state-dir"
         )
     if version == schema.SCHEMA_VERSION and application == schema.APPLICATION_ID:
-        return
-    if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
+        return True
+    if application or connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
         raise LedgerError(f"ledger {path}: another program's database; choose another --state-dir")
+    return False
+
+
+def _migrate(connection: Connection, path: Path) -> None:
+    """Make the tables, unless another process has made them since the file was checked."""
+    if _check_ours(connection, path):
+        return
     schema.metadata.create_all(connection, tables=schema.PERSISTENT, checkfirst=False)
     connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")
     connection.exec_driver_sql(f"PRAGMA user_version={schema.SCHEMA_VERSION}")

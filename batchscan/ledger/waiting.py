@@ -4,24 +4,26 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy import Row as Record
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from batchscan.ledger.schema import artifact, reported, scan, seen, verdict, waiting
+from batchscan.ledger import queries
+from batchscan.ledger.schema import reported, seen, waiting
 from batchscan.ledger.standing import (
-    CURRENT_VERDICT,
     Waiting,
     candidate_key,
     input_key,
-    select_standing,
     standing,
 )
 from batchscan.ledger.store import Ledger
-from batchscan.models import Artifact, Candidate, Row, ScanState
+from batchscan.models import Artifact, Candidate, Row
 
 _NOTES = msgspec.json.Decoder(tuple[str, ...])
 _CANDIDATE = msgspec.json.Decoder(Candidate)
+
+Place = tuple[bytes, bytes]
+"""Digest and key of a waiting input."""
 
 
 class WaitingInputs:
@@ -36,46 +38,31 @@ class WaitingInputs:
         self,
         digests: Sequence[bytes] | None = None,
         *,
-        after: Waiting | None = None,
+        after: Place | None = None,
         limit: int = 500,
         finished: bool = False,
-    ) -> list[Waiting]:
+    ) -> tuple[list[Waiting], Place | None]:
         """List waiting inputs, a page at a time, in the order of digest and key.
 
         Args:
             digests: only these.
-            after: the last one of the page before.
-            limit: length of a page.
-            finished: only those whose digest is done or failed.
+            after: where the page before ended.
+            limit: how many inputs to look at.
+            finished: of those, only the ones whose digest is done or failed.
+
+        Returns:
+            The inputs, and where the page ended; None after the last page.
         """
-        statement = (
-            select_standing(
-                waiting.c.digest,
-                waiting.c.key,
-                waiting.c.candidate,
-                waiting.c.duplicate_of,
-                artifact.c.size,
-                artifact.c.file_count,
-                artifact.c.notes,
-            )
-            .select_from(
-                waiting.join(artifact, artifact.c.digest == waiting.c.digest)
-                .join(scan, and_(scan.c.scope == self._scope, scan.c.digest == waiting.c.digest))
-                .outerjoin(verdict, CURRENT_VERDICT)
-            )
-            .where(waiting.c.run == self._run)
-            .order_by(waiting.c.digest, waiting.c.key)
-            .limit(limit)
+        statement = queries.waiting_page(
+            self._scope, self._run, digests, after=after, limit=limit, finished=finished
         )
-        if digests is not None:
-            statement = statement.where(waiting.c.digest.in_(digests))
-        if after is not None:
-            statement = statement.where(
-                tuple_(waiting.c.digest, waiting.c.key) > tuple_(after.artifact.digest, after.key)
-            )
-        if finished:
-            statement = statement.where(scan.c.state.in_((ScanState.DONE, ScanState.FAILED)))
-        return await self._ledger.read(lambda c: [_waiting(row) for row in c.execute(statement)])
+
+        def work(connection: Connection) -> tuple[list[Waiting], Place | None]:
+            rows = connection.execute(statement).all()
+            ended = (rows[-1].digest, rows[-1].key) if len(rows) == limit else None
+            return [_waiting(row) for row in rows if row.state is not None], ended
+
+        return await self._ledger.read(work)
 
     async def forget(self, done: Iterable[Waiting]) -> None:
         """Drop inputs whose rows are safely in the report."""
@@ -162,4 +149,5 @@ def _waiting(row: Record[Any]) -> Waiting:
         Artifact(row.digest, row.size, row.file_count, _NOTES.decode(row.notes)),
         row.duplicate_of,
         standing(row),
+        row.changes,
     )

@@ -1,0 +1,75 @@
+"""The backlog: digests that are to come forward, or are held up by a dead process or a wrong clock."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, null, select, update
+
+from batchscan.ledger import queries
+from batchscan.ledger.schema import scan
+from batchscan.ledger.store import Ledger
+from batchscan.models import ScanState, Stage
+
+
+class Backlog:
+    """Unfinished digests of the ledger's scope, of all its processes."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._scope = ledger.scope
+
+    async def due(self, run: int, stage: Stage, *, until: float, limit: int) -> list[tuple[bytes, float]]:
+        """List digests that the run waits for and that are due by ``until`` (epoch seconds).
+
+        Returns:
+            Pairs of digest and the time it is due, the earliest first.
+        """
+        statements = [
+            queries.due(self._scope, run, state, until=until, limit=limit) for state in queries.WAKES[stage]
+        ]
+
+        def work(connection: Connection) -> list[tuple[bytes, float]]:
+            found = [(row[0], row[1]) for each in statements for row in connection.execute(each)]
+            return sorted(found, key=lambda pair: pair[1])[:limit]
+
+        return await self._ledger.read(work)
+
+    async def any_left(self, run: int, stages: Sequence[Stage]) -> bool:
+        """Whether a digest that the run waits for will come forward, now or later, in these stages."""
+        states = [state for stage in stages for state in queries.WAKES[stage]]
+        found = queries.left(self._scope, run, states)
+        return await self._ledger.read(lambda c: c.execute(found).first() is not None)
+
+    async def owners(self) -> list[str]:
+        """List the processes that hold claims."""
+        statement = select(scan.c.owner).where(*queries.claimed(self._scope)).distinct()
+        return await self._ledger.read(lambda c: list(c.execute(statement).scalars()))
+
+    async def take_back(self, owners: Sequence[str], *, now: float) -> int:
+        """End the leases of processes that are known to be dead.
+
+        Returns:
+            How many claims became free.
+        """
+        statement = (
+            update(scan)
+            .where(*queries.claimed(self._scope), scan.c.owner.in_(owners))
+            .values(state=ScanState.ADMITTED, owner=null(), next_at=now)
+        )
+        return await self._ledger.write(lambda c: c.execute(statement).rowcount)
+
+    async def pull_in(self, latest: float) -> int:
+        """Let nothing be due later than ``latest`` (epoch seconds): a later time is a set-back clock's.
+
+        Returns:
+            How many digests that were.
+        """
+        statement = (
+            update(scan)
+            .where(
+                scan.c.scope == self._scope,
+                scan.c.state.in_([state for states in queries.WAKES.values() for state in states]),
+                scan.c.next_at > latest,
+            )
+            .values(next_at=latest)
+        )
+        return await self._ledger.write(lambda c: c.execute(statement).rowcount)

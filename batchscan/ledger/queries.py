@@ -1,0 +1,124 @@
+"""The reads whose cost decides: each follows an index, however many rows the ledger has."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, exists, select, tuple_
+
+from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
+from batchscan.ledger.standing import CURRENT_VERDICT, select_standing
+from batchscan.models import ScanState, Stage
+
+WAKES = {
+    Stage.SUBMIT: (ScanState.ADMITTED, ScanState.SUBMITTING),
+    Stage.POLL: (ScanState.SCANNING,),
+}
+"""The states of a digest that is to come forward in a stage."""
+
+FINISHED = (ScanState.DONE, ScanState.FAILED)
+
+
+def due(scope: int, run: int, state: ScanState, *, until: float, limit: int) -> Select[Any]:
+    """Digests of one state that a run waits for, the earliest first.
+
+    One state at a time: so the index gives the order, and nothing sorts a million due rows.
+    """
+    wanted = exists().where(
+        waiting.c.run == run, waiting.c.digest == scan.c.digest, waiting.c.given_up.is_(False)
+    )
+    return (
+        select(scan.c.digest, scan.c.next_at)
+        .where(scan.c.scope == scope, scan.c.state == state, scan.c.next_at <= until, wanted)
+        .order_by(scan.c.next_at)
+        .limit(limit)
+    )
+
+
+def left(scope: int, run: int, states: Sequence[ScanState]) -> Select[Any]:
+    """One digest that a run waits for and that is in one of the states, if there is any."""
+    return (
+        select(waiting.c.digest)
+        .join(scan, and_(scan.c.scope == scope, scan.c.digest == waiting.c.digest))
+        .where(waiting.c.run == run, waiting.c.given_up.is_(False), scan.c.state.in_(states))
+        .limit(1)
+    )
+
+
+def locations(run: int, digest: bytes, *, after: bytes, limit: int) -> Select[Any]:
+    """Keys and candidates of a run's inputs that wait for a digest, in the order of the key."""
+    return (
+        select(waiting.c.key, waiting.c.candidate)
+        .where(waiting.c.run == run, waiting.c.digest == digest, waiting.c.key > after)
+        .order_by(waiting.c.key)
+        .limit(limit)
+    )
+
+
+def claimed(scope: int) -> tuple[ColumnElement[bool], ...]:
+    """The digests under a claim. Each has its lease end in ``next_at``: so the index of due work answers."""
+    return (scan.c.scope == scope, scan.c.state == ScanState.SUBMITTING, scan.c.next_at.is_not(None))
+
+
+def waiting_page(
+    scope: int,
+    run: int,
+    digests: Sequence[bytes] | None,
+    *,
+    after: tuple[bytes, bytes] | None,
+    limit: int,
+    finished: bool,
+) -> Select[Any]:
+    """The next ``limit`` waiting inputs; with ``finished``, those whose digest is not have no state.
+
+    The limit is on what is looked at, not on what is found: one call holds the ledger up no longer
+    than that takes.
+    """
+    part = select(waiting).where(waiting.c.run == run).order_by(waiting.c.digest, waiting.c.key).limit(limit)
+    if digests is not None:
+        part = part.where(waiting.c.digest.in_(digests))
+    if after is not None:
+        part = part.where(tuple_(waiting.c.digest, waiting.c.key) > tuple_(*after))
+    seen = part.subquery()
+    its_scan = and_(scan.c.scope == scope, scan.c.digest == seen.c.digest)
+    if finished:
+        its_scan = and_(its_scan, scan.c.state.in_(FINISHED))
+    return (
+        select_standing(
+            seen.c.digest,
+            seen.c.key,
+            seen.c.candidate,
+            seen.c.duplicate_of,
+            seen.c.changes,
+            artifact.c.size,
+            artifact.c.file_count,
+            artifact.c.notes,
+        )
+        .select_from(
+            seen.join(artifact, artifact.c.digest == seen.c.digest)
+            .outerjoin(scan, its_scan)
+            .outerjoin(verdict, CURRENT_VERDICT)
+        )
+        .order_by(seen.c.digest, seen.c.key)
+    )
+
+
+def known(scope: int, at: Sequence[bytes]) -> Select[Any]:
+    """The stat cache's files at these locations, with what their content is and how it stands."""
+    return (
+        select_standing(
+            file.c.location,
+            file.c.size,
+            file.c.mtime_ns,
+            file.c.inode,
+            file.c.digest,
+            artifact.c.file_count,
+            artifact.c.notes,
+            artifact.c.problem.label("refusal"),
+        )
+        .select_from(
+            file.join(artifact, artifact.c.digest == file.c.digest)
+            .outerjoin(scan, and_(scan.c.scope == scope, scan.c.digest == file.c.digest))
+            .outerjoin(verdict, CURRENT_VERDICT)
+        )
+        .where(file.c.location.in_(at))
+    )
