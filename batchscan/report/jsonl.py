@@ -32,7 +32,8 @@ class Mode(StrEnum):
     """What to do about a file that is there.
 
     ``new``: refuse it. ``resume``: go on with it; a missing one is created. ``replace``: keep it until
-    ``finish``, and write ``<name>.<run_id>.partial`` beside it, which is gone on with if it is there.
+    ``finish``, and write ``<name>.<run_id>.partial`` beside it, which is gone on with if it is there; a
+    file that this run has already put in place is gone on with as with ``resume``.
     """
 
     NEW = "new"
@@ -74,6 +75,7 @@ class ReportWriter:
         self._run_id = run_id
         self._path = Path(f"{self._target}.{run_id}.partial") if mode is Mode.REPLACE else self._target
         self._successor = Path(f"{self._target}.{run_id}.rewrite")
+        self._start = msgspec.json.encode({"schema": ROW_SCHEMA, "run_id": run_id})[:-1]  # of every line
         self._descriptors: list[int] = []  # locked; the last one is written
         self._end = 0  # bytes of whole lines
         self._torn = False
@@ -248,10 +250,12 @@ class ReportWriter:
 
     def _open(self) -> None:
         self._descriptors.append(outfile.open_locked(self._target, exclusive=self._mode is Mode.NEW))
-        if self._mode is Mode.REPLACE:
-            self._descriptors.append(outfile.open_locked(self._path))
-        descriptor = self._descriptors[-1]
         try:
+            if self._has_replaced():
+                self._path = self._target
+            if self._path != self._target:
+                self._descriptors.append(outfile.open_locked(self._path))
+            descriptor = self._descriptors[-1]
             outfile.copy_permissions(self._descriptors[0], descriptor)
             outfile.sync_directory(self._target)
             self._end = outfile.end_of_lines(descriptor)
@@ -261,13 +265,17 @@ class ReportWriter:
         except OSError as error:
             raise outfile.write_failure(self._shown, error) from error
 
+    def _has_replaced(self) -> bool:
+        """Tell whether an earlier process came as far as the rename: then there is nothing to replace."""
+        start = os.pread(self._descriptors[-1], len(self._start), 0)
+        return start == self._start and not self._path.exists()
+
     def _check_ours(self, descriptor: int) -> None:
         """Make sure that the file is this run's report, as far as its start says, before it is cut."""
-        ours = msgspec.json.encode({"schema": ROW_SCHEMA, "run_id": self._run_id})[:-1]
-        start = os.pread(descriptor, len(ours), 0)
+        start = os.pread(descriptor, len(self._start), 0)
         if not self._end:
             start = start.rstrip(b"\0")  # a power cut can leave the length of a line without its content
-        if not ours.startswith(start):
+        if not self._start.startswith(start):
             raise self._foreign(1)
 
     def _foreign(self, number: int) -> ReportError:

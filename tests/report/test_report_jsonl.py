@@ -249,6 +249,21 @@ async def test_replace_keeps_the_old_report_until_the_end_and_can_be_resumed(tmp
     assert os.listdir(tmp_path) == ["report.jsonl"]  # noqa: PTH208 - names only
 
 
+async def test_replace_goes_on_with_what_it_has_put_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "report.jsonl"
+    path.write_bytes(b"of yesterday\n")
+    async with open_report(path, mode=Mode.REPLACE, run_id=RUN) as report:
+        await report.write(ROWS)
+        await report.finish()
+    async with open_report(path, mode=Mode.REPLACE, run_id=RUN) as report:
+        assert await existing(report) == ROWS
+        assert await report.drop(lambda row: row.outcome is Outcome.PENDING) == 1
+        await report.write([judged("技能/é.zip", digest=bytes(32))])
+        await report.finish()
+    assert [row.outcome for row in read_rows(path)] == [Outcome.SCANNED] * 5
+    assert os.listdir(tmp_path) == ["report.jsonl"]  # noqa: PTH208 - names only
+
+
 async def test_replace_follows_a_symlink(tmp_path: Path) -> None:
     real = tmp_path / "real.jsonl"
     real.write_bytes(b"of yesterday\n")
