@@ -188,8 +188,9 @@ async def test_truncated_zips_are_refused(lab: Lab, zipped: Zipped, cut: int) ->
         assert (await caller.create(zipped("x")[:-cut])).code == "InvalidParameterValue"
 
 
-async def test_the_file_limit_is_exact(lab: Lab, zipped: Zipped) -> None:
-    content = zipped("x" * 200_000)
+@pytest.mark.parametrize("extra", [0, 1, 2])  # base64 pads differently
+async def test_the_file_limit_is_exact(lab: Lab, zipped: Zipped, extra: int) -> None:
+    content = zipped("x" * (200_000 + extra))
     async with lab.engine(limit_bytes=len(content)) as (_, caller):
         assert (await caller.create(content)).code is None
     for less in (1, 2, 3, 5000):
@@ -213,6 +214,11 @@ async def test_a_body_above_the_cap_is_refused_by_its_length(lab: Lab) -> None:
         assert (await caller.call(PAY)).code is None
 
 
+async def test_a_body_that_declares_too_much_is_refused_before_it_comes(lab: Lab) -> None:
+    async with lab.engine(body_limit_bytes=100_000) as (_, caller):
+        assert await answered_code(caller, length=100_001, sent=b"") == "RequestSizeLimitExceeded"
+
+
 async def test_a_body_without_a_length_is_cut_off_while_it_is_read(lab: Lab) -> None:
     """It never ends: only an engine that does not wait for the end can answer."""
     sent = 0
@@ -231,17 +237,22 @@ async def test_a_body_without_a_length_is_cut_off_while_it_is_read(lab: Lab) -> 
 
 async def test_a_body_that_does_not_come_is_given_up(lab: Lab) -> None:
     async with lab.engine(body_timeout_s=0.05) as (_, caller):
-        host, port = caller.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(
-            b"POST / HTTP/1.1\r\nHost: x\r\nX-TC-Action: CreateSkillScan\r\nContent-Length: 10\r\n\r\n{"
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        body = await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-        writer.close()
-        await writer.wait_closed()
-    assert head.startswith(b"HTTP/1.1 200")
-    assert json.loads(body)["Response"]["Error"]["Code"] == "InvalidRequest"
+        assert await answered_code(caller, length=10, sent=b"{") == "InvalidRequest"
+
+
+async def answered_code(caller: Caller, *, length: int, sent: bytes) -> str:
+    """The code that answers a request whose body stays incomplete."""
+    host, port = caller.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nX-TC-Action: {CREATE}\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(head.encode() + sent)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    size = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    body = await reader.readexactly(size)
+    writer.close()
+    await writer.wait_closed()
+    return str(json.loads(body)["Response"]["Error"]["Code"])
 
 
 async def test_other_methods_and_paths(lab: Lab) -> None:

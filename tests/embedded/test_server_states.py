@@ -8,11 +8,13 @@ import uuid
 from collections import Counter
 from typing import Any
 
+import aiohttp
 import pytest
-from engine_lab import Lab, Reply, Zipped, eventually, judged
+from engine_lab import Lab, Reply, StubDetector, Zipped, eventually, judged
 
 from batchscan.embedded.detection import DetectionError
 from batchscan.embedded.errors import EngineError, StoreError
+from batchscan.embedded.server import serve
 
 SUCCESS_KEYS = {
     "SkillName", "SkillDescription", "ContentHash", "UploadFileCount", "RiskLevel", "PrimaryRuleID",
@@ -228,6 +230,17 @@ async def test_two_engines_share_a_store(lab: Lab, zipped: Zipped) -> None:
         pay = await second.call("DescribeSkillScanPayInfo")
     assert pay.response["UsedCount"] == 30
     assert len(lab.detector.seen) == 10
+
+
+async def test_a_stopped_engine_leaves_its_scans_to_the_others(lab: Lab, zipped: Zipped) -> None:
+    stuck = StubDetector()
+    stuck.gate.clear()
+    async with lab.engine() as (_, caller):
+        async with aiohttp.ClientSession() as session, serve(lab.settings(), stuck) as other:
+            created = await lab.caller(session, other.url).create(zipped("x"))
+            await eventually(lambda: stuck.running == 1 or len(lab.detector.seen) == 1)
+        await caller.create(zipped("this one wakes the judge"))
+        assert (await caller.settled(created)).response["Status"] == "SUCCESS"
 
 
 async def test_a_store_that_breaks_is_an_internal_error_and_no_silence(lab: Lab, zipped: Zipped) -> None:
