@@ -198,6 +198,16 @@ async def test_closing_fails_what_is_under_way_and_leaves_nothing(slow: bytes, t
     assert left(tempdir) == []
 
 
+async def test_a_directory_that_cannot_be_made_is_no_verdict(tempdir: Path) -> None:
+    async with detector() as opened:
+        (scratch,) = left(tempdir)
+        (scratch / "worker-0").write_text("in the way")
+        with pytest.raises(DetectionError, match="no detection worker could be started"):
+            await opened.detect(SMALL)
+        (scratch / "worker-0").unlink(missing_ok=True)
+        assert (await opened.detect(SMALL)).risk_level == "benign"
+
+
 async def test_content_that_is_no_zip_is_no_verdict() -> None:
     async with detector() as opened:
         with pytest.raises(DetectionError, match="not a readable ZIP"):

@@ -103,9 +103,9 @@ class WorkerProcess:
         await self._retire()
 
     async def _start(self) -> asyncio.subprocess.Process:
-        await asyncio.to_thread(_renew, self._directory)
         orders = Orders(self._kind, str(self._directory), self._memory_limit_bytes, os.getpid())
         try:
+            await asyncio.to_thread(_renew, self._directory)
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
@@ -150,8 +150,11 @@ class WorkerProcess:
         if process is not None:
             if process.stdin is not None:
                 process.stdin.close()
-            async with asyncio.timeout(_REAP_LIMIT_S):
-                await process.communicate()
+            try:
+                async with asyncio.timeout(_REAP_LIMIT_S):
+                    await process.communicate()
+            except TimeoutError as exc:
+                raise DetectionError(f"the detection worker {process.pid} cannot be ended") from exc
             self._process = None
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
