@@ -1,271 +1,228 @@
-"""Where the account's keys come from, and a type that keeps them out of every text.
+"""Where the account's keys come from: the places of the vendor's own tools, in a fixed order.
 
-The places are those of the vendor's own tools: environment variables, ``~/.tencentcloud/credentials``
-(INI, its SDKs) and ``~/.tccli/<profile>.credential`` (JSON, its command line). Unlike the Python SDK the
-token is read in all three, quotes around INI values are taken off, and half a key is an error instead of
-a reason to look elsewhere: keys of another account would be billed.
+Environment variables, ``~/.tencentcloud/credentials`` and its system-wide twin (INI, the vendor's SDKs),
+``~/.tccli/<profile>.credential`` (JSON, its command line), then the role of a pod or of the machine. What
+is found first is used, and a role to assume is assumed with it. ``docs/credentials.md`` says it for people.
 """
 
-import asyncio
-import configparser
-import hmac
-import json
 import re
-import stat
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn, Protocol
+from typing import Final
 
 import msgspec
-import structlog
 
+from batchscan.api.endpoints import Endpoint
+from batchscan.api.exchange import Route
+from batchscan.api.keyfiles import FileCredentials, Found, parse_ini, parse_profile, read_file, whole
+from batchscan.api.keys import Credentials, CredentialSource, Secret, StaticCredentials
+from batchscan.api.metadata import AUTO, METADATA_URL, machine_role
+from batchscan.api.roles import (
+    DEFAULT_DURATION_S,
+    DEFAULT_REGION,
+    DEFAULT_SESSION,
+    Role,
+    Sts,
+    assumed_role,
+    sts_url,
+    web_identity_role,
+)
 from batchscan.errors import CredentialsError
+
+__all__ = [
+    "SECRET_ID",
+    "SECRET_KEY",
+    "CredentialSource",
+    "Credentials",
+    "FileCredentials",
+    "RoleServices",
+    "Secret",
+    "StaticCredentials",
+    "find_credentials",
+    "profile_name",
+]
 
 SECRET_ID: Final = "TENCENTCLOUD_SECRET_ID"  # noqa: S105 - the name of a variable
 SECRET_KEY: Final = "TENCENTCLOUD_SECRET_KEY"  # noqa: S105 - the name of a variable
 TOKENS: Final = ("TENCENTCLOUD_TOKEN", "TENCENTCLOUD_SESSION_TOKEN")
+REGION: Final = "TENCENTCLOUD_REGION"
+ROLE_ARN: Final = "TENCENTCLOUD_ROLE_ARN"
+ROLE_SESSION_NAME: Final = "TENCENTCLOUD_ROLE_SESSION_NAME"
+ROLE_DURATION: Final = "TENCENTCLOUD_ROLE_DURATION"
+CVM_ROLE: Final = "TENCENTCLOUD_CVM_ROLE"
+TKE: Final = ("TKE_REGION", "TKE_PROVIDER_ID", "TKE_WEB_IDENTITY_TOKEN_FILE", "TKE_ROLE_ARN")
 PROFILE: Final = "TCCLI_PROFILE"
+SYSTEM_INI: Final = Path("/etc/tencentcloud/credentials")
 
 _DEFAULT_PROFILE = "default"
-_MAX_FILE = 65536
-_log = structlog.get_logger(__name__)
 
 
-class Secret:
-    """A text that no ``repr``, ``str``, format, log or pickle shows; ``reveal`` is the only way to it."""
-
-    __slots__ = ("__value",)
-
-    def __init__(self, value: str) -> None:
-        self.__value = value
-
-    def reveal(self) -> str:
-        """The text itself: only for signing and for the token's header."""
-        return self.__value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return "***"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
-
-    def __hash__(self) -> int:
-        return hash(self.__value)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not copied or stored")
-
-
-class Credentials(msgspec.Struct, frozen=True):
-    """One key of an account.
+class RoleServices(msgspec.Struct, frozen=True):
+    """Where roles are asked for; the addresses are others only in tests.
 
     Attributes:
-        secret_id: which key; not secret, but left out of ``repr`` all the same.
-        secret_key: what requests are signed with.
-        token: comes with temporary keys and must be sent with them.
-        source: where it was found, for people.
-
-    Raises:
-        CredentialsError: a part is empty, padded with spaces, or not printable ASCII; no header could
-            carry it.
+        sts_url: of the token service.
+        route: how to reach it: the proxy and authorities that the scan service is reached with.
+        metadata_url: of the machine's metadata server, which is always reached directly.
     """
 
-    secret_id: str
-    secret_key: Secret
-    token: Secret | None
-    source: str
+    sts_url: str
+    route: Route = Route()
+    metadata_url: str = METADATA_URL
 
-    def __post_init__(self) -> None:
-        parts = {"secret id": self.secret_id, "secret key": self.secret_key.reveal()}
-        if self.token is not None:
-            parts["token"] = self.token.reveal()
-        for name, value in parts.items():
-            if not value.strip():
-                raise CredentialsError(f"{self.source}: the {name} is empty")
-            if value != value.strip():
-                raise CredentialsError(f"{self.source}: the {name} begins or ends with a space: remove it")
-            if not value.isascii() or not value.isprintable() or " " in value:
-                raise CredentialsError(f"{self.source}: the {name} holds characters that no key has")
-
-    def __repr__(self) -> str:
-        return f"Credentials(source={self.source!r})"
-
-
-class CredentialSource(Protocol):
-    """Gives the current credentials."""
-
-    async def get(self) -> Credentials:
-        """What requests are signed with now; cheap.
+    @classmethod
+    def of(
+        cls, endpoint: Endpoint, *, proxy: str | None = None, ca_file: Path | None = None
+    ) -> "RoleServices | None":
+        """Those of an endpoint's site; None for an endpoint on this machine, where nobody else is asked.
 
         Raises:
-            CredentialsError: there are none.
+            UsageError: the proxy is no URL.
         """
-
-    async def refresh(self) -> Credentials:
-        """Read anew, after the service has refused a token.
-
-        Raises:
-            CredentialsError: there are none any more.
-        """
+        return None if endpoint.is_loopback else cls(sts_url(endpoint), Route(proxy, ca_file))
 
 
-class StaticCredentials:
-    """Credentials that do not change while the process runs: from the environment, or made for a test."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    async def get(self) -> Credentials:
-        """The credentials."""
-        return self._credentials
-
-    async def refresh(self) -> Credentials:
-        """The same: an environment cannot be read anew."""
-        return self._credentials
+def profile_name(profile: str | None, env: Mapping[str, str]) -> str:
+    """The profile that counts: the given one, else what ``TCCLI_PROFILE`` names, else ``default``."""
+    return profile or env.get(PROFILE) or _DEFAULT_PROFILE
 
 
-class FileCredentials:
-    """Credentials that were read from a file; ``refresh`` reads it again, in a thread."""
-
-    def __init__(self, credentials: Credentials, read: Callable[[], Credentials | None]) -> None:
-        self._credentials = credentials
-        self._read = read
-
-    async def get(self) -> Credentials:
-        """What was read last."""
-        return self._credentials
-
-    async def refresh(self) -> Credentials:
-        """Read the file again: the vendor's command line renews the temporary keys in it."""
-        credentials = await asyncio.to_thread(self._read)
-        if credentials is None:
-            raise CredentialsError(f"{self._credentials.source}: the credentials that were there are gone")
-        self._credentials = credentials
-        return credentials
-
-
-def find_credentials(profile: str | None, env: Mapping[str, str], home: Path) -> CredentialSource:
-    """The first of environment, INI file and command line profile that holds a key. Reads files.
+def find_credentials(
+    profile: str | None,
+    env: Mapping[str, str],
+    home: Path,
+    roles: RoleServices | None = None,
+    *,
+    system_ini: Path = SYSTEM_INI,
+    clock: Callable[[], float] = time.time,
+) -> CredentialSource:
+    """The first source that holds a key, and around it the role to assume. Reads files, asks nobody.
 
     Args:
-        profile: section of the INI file and name of the command line's profile; None for what
-            ``TCCLI_PROFILE`` names, else ``default``.
+        profile: section of the INI file and name of the command line's profile; see ``profile_name``.
         env: the environment; an empty variable counts as not set.
         home: where ``.tencentcloud`` and ``.tccli`` are.
+        roles: where roles are asked for; None: not at all, keys are used as they are.
+        system_ini: where to look after the INI file at home.
+        clock: epoch seconds.
 
     Raises:
         CredentialsError: nothing found (the message names all places), or what was found is not whole.
     """
-    name = profile or env.get(PROFILE) or _DEFAULT_PROFILE
+    name = profile_name(profile, env)
     if not re.fullmatch(r"\w[\w.@+-]{0,63}", name):
         raise CredentialsError(
             f"profile {name[:80]!r} is not a name: begin with a letter or digit, go on with . _ - @ + too"
         )
-    found = _from_environment(env)
-    if found is not None:
-        return StaticCredentials(found)
-    ini = home / ".tencentcloud" / "credentials"
-    profile_file = home / ".tccli" / f"{name}.credential"
-    for path, parse in ((ini, _parse_ini), (profile_file, _parse_profile)):
-        read = partial(_read_file, path, name, parse)
-        credentials = read()
-        if credentials is not None:
-            return FileCredentials(credentials, read)
-    raise CredentialsError(
-        f"no credentials found. Looked at: the variables {SECRET_ID} and {SECRET_KEY} (with {TOKENS[0]} or "
-        f"{TOKENS[1]} for temporary keys); the section [{name}] of {ini}; {profile_file}"
+    files = (
+        (home / ".tencentcloud" / "credentials", parse_ini),
+        (system_ini, parse_ini),
+        (home / ".tccli" / f"{name}.credential", parse_profile),
     )
+    reads = [partial(read_file, path, name, parse) for path, parse in files]
+    source, found = _keys(env, reads, clock)
+    if roles is not None:
+        source = source or _own_role(env, found, roles, clock)
+    elif found is not None and found.machine_role:
+        raise CredentialsError(
+            f"{found.source}: names the role of this machine, which is of no use with an endpoint on it"
+        )
+    if source is None:
+        unasked = "" if roles is not None else "; no role is asked for an endpoint on this machine"
+        raise CredentialsError(_nothing_found(name, [path for path, _ in files]) + unasked)
+    role = _role(env, found)
+    if role is None or roles is None:
+        return source[0]
+    sts = Sts(roles.sts_url, env.get(REGION) or DEFAULT_REGION, roles.route)
+    return assumed_role(role, source[0], source[1], sts, clock)
+
+
+_Named = tuple[CredentialSource, str]
+
+
+def _keys(
+    env: Mapping[str, str], reads: Sequence[Callable[[], Found | None]], clock: Callable[[], float]
+) -> tuple[_Named | None, Found | None]:
+    """The first source of keys that are there already, and what the file holds that decided."""
+    key = _from_environment(env)
+    if key is not None:
+        return (StaticCredentials(key), key.source), None
+    for read in reads:
+        found = read()
+        if found is None:
+            continue
+        if found.credentials is None:
+            return None, found
+        return (FileCredentials(found.credentials, partial(_credentials, read), clock), found.source), found
+    return None, None
+
+
+def _credentials(read: Callable[[], Found | None]) -> Credentials | None:
+    found = read()
+    return None if found is None else found.credentials
 
 
 def _from_environment(env: Mapping[str, str]) -> Credentials | None:
     tokens = {env[name] for name in TOKENS if env.get(name)}
     if len(tokens) > 1:
         raise CredentialsError(f"environment: {TOKENS[0]} and {TOKENS[1]} differ: unset one of them")
-    return _credentials("environment", env, names=(SECRET_ID, SECRET_KEY), token=next(iter(tokens), None))
+    return whole("environment", env, names=(SECRET_ID, SECRET_KEY), token=next(iter(tokens), None))
 
 
-def _credentials(
-    source: str, values: Mapping[str, object], *, names: tuple[str, str], token: object
-) -> Credentials | None:
-    """Whole credentials, or None when there is no part of them."""
-    found = {name: values.get(name) or None for name in names}
-    if not any(found.values()) and not token:
-        return None
-    for name, value in (*found.items(), ("token", token or "")):
-        if value is None:
-            raise CredentialsError(f"{source}: {name} is not set, but other parts of a key are")
-        if not isinstance(value, str):
-            raise CredentialsError(f"{source}: {name} is not a text")
-    secret_id, secret_key = (str(value) for value in found.values())
-    return Credentials(secret_id, Secret(secret_key), Secret(str(token)) if token else None, source)
-
-
-_Parse = Callable[[str, str, str], Credentials | None]
-
-
-def _read_file(path: Path, profile: str, parse: _Parse) -> Credentials | None:
-    """What a file holds for a profile; None when there is no such file or nothing for it."""
-    problem: str
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise CredentialsError(f"{path}: not a file")
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise CredentialsError(f"{path}: cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        _log.warning(
-            "credentials-readable-by-others", path=str(path), mode=stat.filemode(mode), advice="chmod 600"
+def _own_role(
+    env: Mapping[str, str], found: Found | None, roles: RoleServices, clock: Callable[[], float]
+) -> _Named | None:
+    """The role of the pod or of the machine, where one was named."""
+    if found is None and any(env.get(name) for name in TKE):
+        missing = [name for name in TKE if not env.get(name)]
+        if missing:
+            raise CredentialsError(
+                f"environment: {', '.join(missing)} not set, but other parts of a pod's identity are"
+            )
+        region, provider, token_file, arn = (env[name] for name in TKE)
+        pod = web_identity_role(
+            Role(arn, _session(env), _duration_s(env)),
+            provider,
+            Path(token_file),
+            Sts(roles.sts_url, region, roles.route),
+            clock,
         )
-    if len(content) > _MAX_FILE:
-        raise CredentialsError(f"{path}: larger than {_MAX_FILE} bytes: not a file of credentials")
-    try:
-        return parse(content.decode("utf-8-sig"), profile, str(path))
-    except UnicodeDecodeError:
-        problem = "not UTF-8"
-    except configparser.Error as error:
-        problem = f"not an INI file ({type(error).__name__}): begin it with [{profile}]"
-    except (ValueError, RecursionError) as error:
-        problem = f"not JSON ({type(error).__name__})"
-    # raised out here: those errors quote lines of the file, so they must not travel as cause or context
-    raise CredentialsError(f"{path}: {problem}")
-
-
-def _parse_ini(content: str, profile: str, source: str) -> Credentials | None:
-    parser = configparser.RawConfigParser()  # raw: a % in a key is a %
-    parser.read_string(content)
-    if not parser.has_section(profile):
+        return pod, pod.source
+    name = env.get(CVM_ROLE) or (AUTO if found is not None else None)
+    if name is None:
         return None
-    values = {name: _unquoted(value) for name, value in parser.items(profile) if value}
-    where = f"{source} [{profile}]"
-    return _credentials(where, values, names=("secret_id", "secret_key"), token=values.get("token"))
+    machine = machine_role(name, roles.metadata_url, clock)
+    return machine, machine.source
 
 
-def _unquoted(value: str) -> str:
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-    return value[1:-1] if quoted else value
+def _role(env: Mapping[str, str], found: Found | None) -> Role | None:
+    """The role to assume: the environment's, else that of the file."""
+    arn = env.get(ROLE_ARN) or (found and found.role_arn)
+    if not arn:
+        return None
+    return Role(arn, _session(env, found), _duration_s(env))
 
 
-def _parse_profile(content: str, profile: str, source: str) -> Credentials | None:
-    values = json.loads(content)
-    if not isinstance(values, dict):
-        raise CredentialsError(f"{source}: not a JSON object")
-    kind = values.get("type")
-    if kind not in {None, "", "default"} and not values.get("secretKey"):
-        raise CredentialsError(
-            f"{source}: profile {profile} is of type {str(kind)[:40]!r} and holds no key: "
-            "log in with tccli, or give a key in the environment"
-        )
-    return _credentials(source, values, names=("secretId", "secretKey"), token=values.get("token"))
+def _session(env: Mapping[str, str], found: Found | None = None) -> str:
+    return env.get(ROLE_SESSION_NAME) or (found and found.session_name) or DEFAULT_SESSION
+
+
+def _duration_s(env: Mapping[str, str]) -> int:
+    told = env.get(ROLE_DURATION)
+    if not told:
+        return DEFAULT_DURATION_S
+    if not re.fullmatch(r"[0-9]{1,9}", told):
+        raise CredentialsError(f"environment: {ROLE_DURATION} is not a number of seconds")
+    return int(told)
+
+
+def _nothing_found(profile: str, paths: list[Path]) -> str:
+    home_ini, system_ini, profile_file = paths
+    return (
+        f"no credentials found. Looked at: the variables {SECRET_ID} and {SECRET_KEY} (with {TOKENS[0]} or "
+        f"{TOKENS[1]} for temporary keys); the section [{profile}] of {home_ini} and of {system_ini}; "
+        f"{profile_file}; the role of a pod ({', '.join(TKE)}); the role of this machine (only asked for "
+        f"when {CVM_ROLE} holds its name or {AUTO}). {ROLE_ARN} names a role to assume with keys of these"
+    )
