@@ -18,6 +18,7 @@ from batchscan.api.credentials import (
     Secret,
     StaticCredentials,
     find_credentials,
+    profile_name,
 )
 from batchscan.api.endpoints import Endpoint, endpoint
 from batchscan.config import Config
@@ -38,7 +39,7 @@ def scope_name(config: Config) -> str:
         UsageError: the endpoint is neither a preset nor a usable URL.
     """
     host = EMBEDDED if config.endpoint == EMBEDDED else endpoint(config.endpoint).host
-    return f"{config.profile or 'default'}@{host}"
+    return f"{profile_name(config.profile, os.environ)}@{host}"
 
 
 class Access(msgspec.Struct, frozen=True):
