@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 
 from batchscan.api.endpoints import Endpoint
 from batchscan.api.exchange import Route
@@ -57,6 +58,7 @@ PROFILE: Final = "TCCLI_PROFILE"
 SYSTEM_INI: Final = Path("/etc/tencentcloud/credentials")
 
 _DEFAULT_PROFILE = "default"
+_log = structlog.get_logger(__name__)
 
 
 class RoleServices(msgspec.Struct, frozen=True):
@@ -133,7 +135,10 @@ def find_credentials(
         unasked = "" if roles is not None else "; no role is asked for an endpoint on this machine"
         raise CredentialsError(_nothing_found(name, [path for path, _ in files]) + unasked)
     role = _role(env, found)
-    if role is None or roles is None:
+    if role is None:
+        return source[0]
+    if roles is None:
+        _log.warning("role-not-assumed", role=role.arn, reason="no role is asked for an endpoint on this machine")
         return source[0]
     sts = Sts(roles.sts_url, env.get(REGION) or DEFAULT_REGION, roles.route)
     return assumed_role(role, source[0], source[1], sts, clock)
