@@ -4,14 +4,14 @@ Every row of every report is built here, so what holds for one holds for all: a 
 on ``scanned`` and ``reused`` rows, an error exactly on the others, and every string can be encoded.
 """
 
-import math
-from datetime import UTC, datetime, timedelta
+from datetime import date
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
 
-from batchscan.models import Candidate, Capability, Outcome, Problem, Row, Rule, Skill, Verdict
+from batchscan.models import Candidate, Outcome, Problem, RiskLevel, Row, Skill, Verdict
 from batchscan.report.text import encodable
 
 JUDGED: Final = frozenset({Outcome.SCANNED, Outcome.REUSED})
@@ -20,7 +20,10 @@ JUDGED: Final = frozenset({Outcome.SCANNED, Outcome.REUSED})
 _MAX_DEPTH = 64
 _TOO_DEEP = f"(left out: nested deeper than {_MAX_DEPTH} levels)"
 _DIGEST_BYTES = 32
-_EPOCH = datetime.fromtimestamp(0, UTC)
+_DAY_S = 86_400
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_FIRST_SECOND = (date.min.toordinal() - _EPOCH_DAY) * _DAY_S
+_AFTER_LAST_SECOND = (date.max.toordinal() + 1 - _EPOCH_DAY) * _DAY_S - 0.0005  # rounds to milliseconds
 
 _encoder = msgspec.json.Encoder()
 
@@ -42,6 +45,7 @@ class ScanFacts(msgspec.Struct, frozen=True):
 
 
 _NO_FACTS = ScanFacts()
+_NO_VERDICT = Verdict(level=RiskLevel.SUSPICIOUS, engine_version=0)  # lends its empty fields, no other
 
 
 def build_row(  # noqa: PLR0913 - a row is where all rooms meet; every argument has its name at the call
@@ -78,31 +82,49 @@ def build_row(  # noqa: PLR0913 - a row is where all rooms meet; every argument 
             judged row or none on another, a verdict without a digest, a digest that is not 32 bytes.
     """
     _check(outcome, digest, verdict, problem)
+    judged = verdict or _NO_VERDICT
     return Row(
         run_id=run_id,
-        path=encodable(candidate.path),
-        source=encodable(candidate.source),
+        path=candidate.path,
+        source=candidate.source,
         manifest_line=candidate.line,
-        id=_sane(candidate.id),
-        metadata=_sane(candidate.metadata),
+        id=None if candidate.id is None else _sane(candidate.id),
+        metadata=None if candidate.metadata is None else _sane(candidate.metadata),
         size=size,
         sha256=None if digest is None else digest.hex(),
         outcome=outcome,
-        duplicate_of=_text(duplicate_of),
-        endpoint=encodable(endpoint),
-        notes=tuple(dict.fromkeys(encodable(note) for note in notes)),
-        error=None if problem is None else _problem(problem),
+        duplicate_of=duplicate_of,
+        verdict=None if verdict is None else verdict.level,
+        score=judged.score,
+        endpoint=endpoint,
+        engine_version=None if verdict is None else verdict.engine_version,
+        skill=Skill(judged.skill_name, judged.skill_description, judged.file_count),
+        primary_rule=judged.primary_rule,
+        rules=judged.rules,
+        capabilities=judged.capabilities,
+        summary=judged.summary,
+        mitigation=judged.mitigation,
+        report_url=judged.report_url,
+        notes=tuple(dict.fromkeys(notes)) if notes else (),
+        error=problem,
         attempts=facts.attempts,
         polls=facts.polls,
         submitted_at=rfc3339(facts.submitted_at),
+        scanned_at=rfc3339(judged.scanned_at),
         expires_at=rfc3339(facts.expires_at),
-        **({} if verdict is None else _judged(verdict)),
     )
 
 
 def encode_row(row: Row) -> bytes:
-    r"""Encode one line of the report: compact JSON in UTF-8 and the line's end, ``\n``."""
-    return _encoder.encode(row) + b"\n"
+    r"""Encode one line of the report: compact JSON in UTF-8 and the line's end, ``\n``.
+
+    What JSON in UTF-8 cannot carry is escaped (lone surrogates) or left out (bottomless nesting).
+    """
+    try:
+        return _encoder.encode(row) + b"\n"
+    except (UnicodeEncodeError, RecursionError):
+        fields = {name: _sane(getattr(row, name)) for name in row.__struct_fields__}
+        return _encoder.encode(fields) + b"\n"
 
 
 def rfc3339(epoch: float | None) -> str | None:
@@ -110,15 +132,18 @@ def rfc3339(epoch: float | None) -> str | None:
 
     None for None, and for what RFC 3339 cannot say: not a number, or outside the years 1 to 9999.
     """
-    if epoch is None or math.isnan(epoch):
+    if epoch is None or not _FIRST_SECOND <= epoch < _AFTER_LAST_SECOND:
         return None
-    try:
-        millis = round(epoch * 1000)
-        moment = _EPOCH + timedelta(milliseconds=millis)
-    except OverflowError:
-        return None
-    precision = "milliseconds" if millis % 1000 else "seconds"
-    return moment.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+    seconds, millis = divmod(round(epoch * 1000), 1000)
+    day, second = divmod(seconds, _DAY_S)
+    minute, second = divmod(second, 60)
+    time = f"{minute // 60:02d}:{minute % 60:02d}:{second:02d}"
+    return f"{_date(day)}T{time}.{millis:03d}Z" if millis else f"{_date(day)}T{time}Z"
+
+
+@lru_cache(maxsize=256)
+def _date(day: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + day).isoformat()
 
 
 def result_schema() -> dict[str, Any]:
@@ -144,38 +169,12 @@ def _check(outcome: Outcome, digest: bytes | None, verdict: Verdict | None, prob
         raise ValueError(f"a digest has {_DIGEST_BYTES} bytes, not {len(digest)}")
 
 
-def _judged(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "verdict": verdict.level,
-        "score": verdict.score,
-        "engine_version": verdict.engine_version,
-        "skill": Skill(_text(verdict.skill_name), _text(verdict.skill_description), verdict.file_count),
-        "primary_rule": _text(verdict.primary_rule),
-        "rules": tuple(_rule(rule) for rule in verdict.rules),
-        "capabilities": tuple(Capability(encodable(c.id), encodable(c.name)) for c in verdict.capabilities),
-        "summary": _text(verdict.summary),
-        "mitigation": _text(verdict.mitigation),
-        "report_url": _text(verdict.report_url),
-        "scanned_at": rfc3339(verdict.scanned_at),
-    }
-
-
-def _rule(rule: Rule) -> Rule:
-    return Rule(encodable(rule.id), _text(rule.name), encodable(rule.engine), encodable(rule.description))
-
-
-def _problem(problem: Problem) -> Problem:
-    return Problem(encodable(problem.code), encodable(problem.message), _text(problem.request_id))
-
-
-def _text(text: str | None) -> str | None:
-    return None if text is None else encodable(text)
-
-
-def _sane(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - a JSON value passed through from a manifest
-    """Copy a JSON value so that the encoder takes it: no lone surrogates, no bottomless nesting."""
+def _sane(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON value, and the records of a row
+    """Copy a value so that the encoder takes it."""
     if isinstance(value, str):
         return encodable(value)
+    if isinstance(value, msgspec.Struct):
+        return {name: _sane(getattr(value, name), depth + 1) for name in value.__struct_fields__}
     if isinstance(value, (dict, list, tuple)) and depth >= _MAX_DEPTH:
         return _TOO_DEEP
     if isinstance(value, dict):
