@@ -54,6 +54,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     request: RunRequest
+    sources: list[Source]
     report: Path
     spool: Spool | None
 
@@ -81,13 +82,12 @@ class Execution:
             self._pipeline.drain()
 
     async def begin(self, draft: Draft, terms: Terms) -> Summary:
-        """Make a new run. Wrong sources and an unusable report are found before it is recorded.
+        """Make a new run. An unusable report is found before it is recorded.
 
         Raises:
             BatchscanError: it could not be finished; what was recorded stays recorded.
         """
-        stdin = None if draft.spool is None else draft.spool.file
-        sources = await asyncio.to_thread(_sources, draft.request, stdin)
+        sources = draft.sources
         mode = Mode.REPLACE if draft.request.replace else Mode.NEW
         async with open_report(draft.report, mode=mode, run_id=draft.run_id) as writer:
             if draft.spool is not None:
@@ -106,7 +106,7 @@ class Execution:
         stdin = None
         if record.request.stdin_sha256 is not None:
             stdin = spool_path(self._config.state_dir, record.run_id)
-        sources = await asyncio.to_thread(_sources, record.request, stdin)
+        sources = await asyncio.to_thread(named_sources, record.request, stdin)
         mode = Mode.REPLACE if record.request.replace else Mode.RESUME
         self._stats.requests.update(record.counts)
         async with open_report(record.report, mode=mode, run_id=record.run_id) as writer:
@@ -237,7 +237,16 @@ class Execution:
         )
 
 
-def _sources(request: RunRequest, stdin: Path | None) -> list[Source]:
+def named_sources(request: RunRequest, stdin: Path | None) -> list[Source]:
+    """Check what a request names; blocks.
+
+    Args:
+        request: inputs.
+        stdin: the file that standard input was spooled to.
+
+    Raises:
+        UsageError: a source cannot be used.
+    """
     return resolve_sources(request.sources, request.manifests, nul=request.nul, stdin_spool=stdin)
 
 

@@ -17,7 +17,7 @@ import msgspec
 from batchscan.config import Config
 from batchscan.connect import Access, connect, scope_name
 from batchscan.errors import LedgerError, UsageError
-from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, Terms
+from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, Terms, named_sources
 from batchscan.ledger.owners import own
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.store import Ledger, open_ledger
@@ -117,9 +117,10 @@ class Session:
             if not overwrite:
                 raise UsageError(_refusal(output, before))
             request = msgspec.structs.replace(request, replace=True)
+        sources = await asyncio.to_thread(named_sources, request, None if spool is None else spool.file)
         run_id = new_run_id()
         report = await asyncio.to_thread(self._default_report, run_id) if output is None else output
-        draft = Draft(run_id=run_id, request=request, report=report, spool=spool)
+        draft = Draft(run_id=run_id, request=request, sources=sources, report=report, spool=spool)
         return await self._execution.begin(draft, terms)
 
     async def resume(self, record: RunRecord, terms: Terms) -> Summary:
