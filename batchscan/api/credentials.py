@@ -138,7 +138,9 @@ def find_credentials(
     if role is None:
         return source[0]
     if roles is None:
-        _log.warning("role-not-assumed", role=role.arn, reason="no role is asked for an endpoint on this machine")
+        _log.warning(
+            "role-not-assumed", role=role.arn, reason="no role is asked for an endpoint on this machine"
+        )
         return source[0]
     sts = Sts(roles.sts_url, env.get(REGION) or DEFAULT_REGION, roles.route)
     return assumed_role(role, source[0], source[1], sts, clock)
