@@ -19,12 +19,15 @@ class ActionTraffic:
     def __init__(self, cap: int | None) -> None:
         self.cap = cap
         self.times: deque[float] = deque(maxlen=RING)
+        self.first: float | None = None
         self.peak = 0
         self._recent: deque[float] = deque()
         self._accepted: deque[float] = deque()
 
     def arrive(self, now: float) -> bool:
         """Count one arrival. False: it is above the cap."""
+        if self.first is None:
+            self.first = now
         self.times.append(now)
         self._recent.append(now)
         _forget(self._recent, now)
@@ -70,13 +73,17 @@ class Traffic:
         """The last arrivals of an action (at most 100,000), monotonic seconds."""
         return tuple(self._actions[action].times)
 
-    def summary(self) -> dict[str, dict[str, int | None]]:
-        """By action: requests, how many were throttled, the most in any second, the cap."""
+    def summary(self) -> dict[str, dict[str, float | None]]:
+        """By action: requests, how many were throttled, the most in any second, the cap.
+
+        ``span_s`` is the time from the first to the last arrival, None before the first.
+        """
         return {
             name: {
                 "requests": self.requests[name],
                 "throttled": self.throttled[name],
                 "peak_per_second": traffic.peak,
+                "span_s": None if traffic.first is None else round(traffic.times[-1] - traffic.first, 4),
                 "cap": traffic.cap,
             }
             for name, traffic in self._actions.items()

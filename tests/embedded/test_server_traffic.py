@@ -16,6 +16,7 @@ def test_the_peak_counts_all_arrivals_of_any_second() -> None:
     for t in (0.0, 0.5, 0.999, 1.0, 1.4, 3.0):
         assert traffic.arrive("A", t)
     assert traffic.summary()["A"]["peak_per_second"] == 4
+    assert traffic.summary()["A"]["span_s"] == 3.0
     assert traffic.times("A") == (0.0, 0.5, 0.999, 1.0, 1.4, 3.0)
 
 
