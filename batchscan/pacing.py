@@ -3,7 +3,9 @@
 The shared slot in the ledger decides; aiolimiter in front of it only keeps one process from booking
 far ahead. A leaky bucket alone would not do: it lets a burst and then a whole rate into one second.
 Slots are a hundredth further apart than the cap asks for, so ``rate + 1`` starts span 1.01 seconds, and
-a start may be up to ``LATE_S`` late without breaking the cap. One that wakes later takes another slot.
+a start may be up to ``LATE_S`` late without breaking the cap. One that wakes later takes another slot,
+then two in a row, then four: a start anywhere between the first and the last of its own slots breaks no
+cap either, so a busy machine gets slower and does not stop.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ T = TypeVar("T")
 MARGIN = 0.99
 LATE_S = 0.008
 EARLY_S = 0.001
+_MOST_SLOTS = 64
 _RENEW_S = 30.0
 """A claim is renewed this often while its slot is far ahead."""
 
@@ -78,13 +81,15 @@ class Pacer:
         if self._smoother is None:
             return await self._ledger.write(step)
         await self._smoother.acquire()
-        held, slot, ahead_s = await self._book(step)
+        count = 1
+        held, slot, ahead_s = await self._book(step, count)
         while held is not None:
             held = await self._await_slot(held, slot, ahead_s, renew)
-            if held is None or -EARLY_S <= self._clock() - slot <= LATE_S:
+            if held is None or -EARLY_S <= self._clock() - slot <= (count - 1) * self._gap + LATE_S:
                 return held
-            self.lost_slots += 1
-            held, slot, ahead_s = await self._book(partial(_renewed, renew, held))
+            self.lost_slots += count
+            count = min(2 * count, _MOST_SLOTS)
+            held, slot, ahead_s = await self._book(partial(_renewed, renew, held), count)
         return None
 
     async def refused(self, delay_s: float) -> None:
@@ -112,8 +117,10 @@ class Pacer:
             await self._sleep(max(0.0, left_s))
         return held
 
-    async def _book(self, step: Callable[[Connection], T | None]) -> tuple[T | None, float, float]:
-        """Commit a step with a slot; return what it gave, the slot, and how far ahead that can be."""
+    async def _book(
+        self, step: Callable[[Connection], T | None], count: int
+    ) -> tuple[T | None, float, float]:
+        """Commit a step with slots; return what it gave, the first slot, and how far ahead that can be."""
         began = self._clock()
 
         def work(connection: Connection) -> tuple[T | None, float, float]:
@@ -122,7 +129,9 @@ class Pacer:
                 return None, 0.0, 0.0
             now, lead_s = self._clock(), max(_LEAD_S, 2 * self._commit_s)
             scope = self._ledger.scope
-            slot = take_slot(connection, scope, self._action, now=now, lead_s=lead_s, gap=self._gap)
+            slot = take_slot(
+                connection, scope, self._action, now=now, lead_s=lead_s, gap=self._gap, count=count
+            )
             return result, slot, slot - now + SET_BACK_S
 
         booked = await self._ledger.write(work)

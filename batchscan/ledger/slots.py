@@ -17,9 +17,9 @@ SET_BACK_S = 1.0
 
 
 def take_slot(
-    connection: Connection, scope: int, action: str, *, now: float, lead_s: float, gap: float
+    connection: Connection, scope: int, action: str, *, now: float, lead_s: float, gap: float, count: int = 1
 ) -> float:
-    """Reserve the next slot; call inside a ledger write.
+    """Reserve the next slots; call inside a ledger write.
 
     Args:
         connection: the ledger's.
@@ -28,16 +28,17 @@ def take_slot(
         now: epoch seconds.
         lead_s: how far ahead of now the slot must lie at least: the time that a commit takes.
         gap: usual seconds between slots.
+        count: how many in a row.
 
     Returns:
-        When the call may start, epoch seconds.
+        The first slot, epoch seconds: when the call may start.
     """
     key = (cap.c.scope == scope, cap.c.action == action)
     row = connection.execute(select(cap.c.next_at, cap.c.gap, cap.c.taken_at).where(*key)).one_or_none()
     soon = now + lead_s
     if row is None:
         connection.execute(
-            insert(cap).values(scope=scope, action=action, next_at=soon + gap, gap=gap, taken_at=now)
+            insert(cap).values(scope=scope, action=action, next_at=soon + count * gap, gap=gap, taken_at=now)
         )
         return soon
     slot: float = max(_next_at(row.next_at, row.taken_at, now), soon)
@@ -45,7 +46,7 @@ def take_slot(
     connection.execute(
         update(cap)
         .where(*key)
-        .values(next_at=slot + current, gap=gap + (current - gap) * NARROW, taken_at=now)
+        .values(next_at=slot + count * current, gap=gap + (current - gap) * NARROW, taken_at=now)
     )
     return slot
 

@@ -136,7 +136,7 @@ def _is_busy(error: BaseException | None) -> bool:
 _MOVE = "or choose another --state-dir"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "the disk is full; make room and resume the run",
-    sqlite3.SQLITE_IOERR: "the disk does not take reads or writes; check it, then resume the run",
+    sqlite3.SQLITE_IOERR: "the disk takes no reads or writes, or is full; check it, then resume the run",
     sqlite3.SQLITE_READONLY: f"it cannot be written; check its owner and the mount, {_MOVE}",
     sqlite3.SQLITE_CANTOPEN: f"it cannot be opened; check its owner and the mount, {_MOVE}",
     sqlite3.SQLITE_CORRUPT: f"it is damaged; keep it for repair, {_MOVE}",
