@@ -88,7 +88,7 @@ class Admission:
 
     async def first_seen(self, items: Sequence[Item]) -> list[str | None]:
         """Note inputs in the order of discovery; tell which path of this run had the same bytes before."""
-        return await self._ledger.read(lambda c: _first_seen(c, items))
+        return await self._ledger.read(lambda c: _first_seen(c, self._run, items))
 
     async def standings(self, digests: Sequence[bytes]) -> dict[bytes, Standing]:
         """Tell how digests stand, without admitting them; at most a few hundred."""
@@ -217,17 +217,24 @@ class Admission:
                 )
 
 
-def _first_seen(connection: Connection, items: Sequence[Item]) -> list[str | None]:
+def _first_seen(connection: Connection, run: int, items: Sequence[Item]) -> list[str | None]:
     """Tell for each item the path of an earlier input with the same bytes, None for the first."""
     rows = [
-        {"digest": i.content.artifact.digest, "key": candidate_key(i.candidate), "path": i.candidate.path}
+        {
+            "run": run,
+            "digest": i.content.artifact.digest,
+            "key": candidate_key(i.candidate),
+            "path": i.candidate.path,
+        }
         for i in items
     ]
     if not rows:
         return []
     connection.execute(upsert(seen).on_conflict_do_nothing(), rows)
     digests = {row["digest"] for row in rows}
-    statement = select(seen.c.digest, seen.c.key, seen.c.path).where(seen.c.digest.in_(digests))
+    statement = select(seen.c.digest, seen.c.key, seen.c.path).where(
+        seen.c.run == run, seen.c.digest.in_(digests)
+    )
     firsts = {row.digest: row for row in connection.execute(statement)}
     return [None if firsts[row["digest"]].key == row["key"] else firsts[row["digest"]].path for row in rows]
 

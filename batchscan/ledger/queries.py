@@ -55,8 +55,11 @@ def locations(run: int, digest: bytes, *, after: bytes, limit: int) -> Select[An
 
 
 def claimed(scope: int) -> tuple[ColumnElement[bool], ...]:
-    """The digests under a claim. Each has its lease end in ``next_at``: so the index of due work answers."""
-    return (scan.c.scope == scope, scan.c.state == ScanState.SUBMITTING, scan.c.next_at.is_not(None))
+    """The digests under a claim.
+
+    Each has its lease end in ``next_at``; to say so lets the index of due work answer.
+    """
+    return (scan.c.scope == scope, scan.c.state == ScanState.SUBMITTING, scan.c.next_at > 0.0)
 
 
 def waiting_page(

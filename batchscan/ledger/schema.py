@@ -138,21 +138,25 @@ cap = Table(
 seen = Table(
     "seen",
     metadata,
-    Column("digest", LargeBinary(32), primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
     Column("key", LargeBinary(16), nullable=False),
     Column("path", Text, nullable=False),
+    PrimaryKeyConstraint("run", "digest"),
     prefixes=["TEMP"],
     sqlite_with_rowid=False,
-    comment="this process's run: first input of each digest",
+    comment="this process's runs: first input of each digest",
 )
 
 reported = Table(
     "reported",
     metadata,
-    Column("key", LargeBinary(16), primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("key", LargeBinary(16), nullable=False),
+    PrimaryKeyConstraint("run", "key"),
     prefixes=["TEMP"],
     sqlite_with_rowid=False,
-    comment="this process's run: inputs whose row was there when it resumed",
+    comment="this process's runs: inputs that had their row, or waited, when it resumed",
 )
 
 TEMPORARY = (seen, reported)

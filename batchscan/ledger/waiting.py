@@ -95,7 +95,7 @@ class WaitingInputs:
 
     async def note_reported(self, rows: Sequence[Row]) -> None:
         """Take in rows that a resumed run's report has already."""
-        keys = [{"key": input_key(row.source, row.path, row.manifest_line)} for row in rows]
+        keys = [{"run": self._run, "key": input_key(row.source, row.path, row.manifest_line)} for row in rows]
         firsts = [
             {"digest": bytes.fromhex(row.sha256), "path": row.path, **key}
             for row, key in zip(rows, keys, strict=True)
@@ -117,16 +117,22 @@ class WaitingInputs:
         and are not discovered a second time.
         """
         mine = waiting.c.run == self._run
-        firsts = select(waiting.c.digest, waiting.c.key, waiting.c.path).where(
+        firsts = select(waiting.c.run, waiting.c.digest, waiting.c.key, waiting.c.path).where(
             mine, waiting.c.duplicate_of.is_(None)
         )
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(waiting).where(mine, waiting.c.key.in_(select(reported.c.key))))
-            connection.execute(update(waiting).where(mine).values(given_up=False))
-            connection.execute(insert(reported).from_select(["key"], select(waiting.c.key).where(mine)))
             connection.execute(
-                insert(seen).prefix_with("OR IGNORE").from_select(["digest", "key", "path"], firsts)
+                delete(waiting).where(
+                    mine, waiting.c.key.in_(select(reported.c.key).where(reported.c.run == self._run))
+                )
+            )
+            connection.execute(update(waiting).where(mine).values(given_up=False))
+            connection.execute(
+                insert(reported).from_select(["run", "key"], select(waiting.c.run, waiting.c.key).where(mine))
+            )
+            connection.execute(
+                insert(seen).prefix_with("OR IGNORE").from_select(["run", "digest", "key", "path"], firsts)
             )
 
         await self._ledger.write(work)
@@ -136,7 +142,11 @@ class WaitingInputs:
         keys = [candidate_key(c) for c in candidates]
 
         def work(connection: Connection) -> list[Candidate]:
-            taken = set(connection.execute(select(reported.c.key).where(reported.c.key.in_(keys))).scalars())
+            taken = set(
+                connection.execute(
+                    select(reported.c.key).where(reported.c.run == self._run, reported.c.key.in_(keys))
+                ).scalars()
+            )
             return [c for c, key in zip(candidates, keys, strict=True) if key not in taken]
 
         return await self._ledger.read(work)
