@@ -13,7 +13,7 @@ import typer
 
 from batchscan import __version__
 from batchscan.errors import BatchscanError
-from batchscan.streams import fill_standard_streams, silence_stdout
+from batchscan.streams import fill_standard_streams, flush_or_silence, silence_stdout
 
 INTERNAL_ERROR = 70
 _INTERRUPTED = 130
@@ -367,7 +367,9 @@ def engine(
 def main() -> NoReturn:
     """Run the program and exit with its code; no error leaves as a traceback of its own."""
     fill_standard_streams()
-    sys.exit(_guarded())
+    code = _guarded()
+    flush_or_silence()
+    sys.exit(code)
 
 
 def _guarded() -> int:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from batchscan.errors import UsageError
 
@@ -49,4 +50,17 @@ def data_on_stdout() -> Iterator[None]:
 
 def silence_stdout() -> None:
     """Let what is still buffered go nowhere; the interpreter would complain when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _silence(sys.stdout)
+
+
+def flush_or_silence() -> None:
+    """Flush what the interpreter would flush at exit; where that fails, it would end with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
