@@ -1,0 +1,148 @@
+"""Imports point one way: every module has a layer, and imports only from lower ones."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "batchscan"
+
+# From low to high. A module imports only from lines above its own; "" is the package itself.
+LAYERS = (
+    "errors models backoff signals ledger.schema report.text report.console api.reading api.signature",
+    "stats scheduler config spool streams logs walk archive",
+    "api.endpoints api.keys api.reactions",
+    "api.exchange api.protocol api.rotation",
+    "api.keyfiles api.roles",
+    "api.metadata",
+    "api.credentials",
+    "api.signer",
+    "api.client",
+    "ledger.owners ledger.slots ledger.standing ledger.store",
+    "ledger.queries ledger.runs",
+    "ledger.admission ledger.backlog ledger.waiting",
+    "ledger.scans",
+    "report.lines report.outfile report.rows report.tally",
+    "report.jsonl report.progress report.summary",
+    "manifest content pacing record status",
+    "discover admit connect outage",
+    "plan stages settlement",
+    "pipeline",
+    "execution",
+    "session",
+    "commands",
+    "cli",
+    "__main__",
+)
+
+# A room on its own: what its modules may import beside each other, in any layer.
+ROOMS = {
+    "api": "errors models",
+    "ledger": "errors models",
+    "report": "errors models stats logs",
+    "embedded": "errors models api.signature",
+}
+
+EMBEDDED_STARTER = "connect"
+EMBEDDED_ROOMS = (
+    # the same within embedded
+    "detection errors drill report_link traffic analysis.scratch analysis.names",
+    "wire database analysis.signals",
+    "body settings store faults upload verify",
+    "analysis.invisible analysis.opaque analysis.unpack analysis.mapping",
+    "quota judge analysis.static",
+    "actions analysis.deep analysis.examine",
+    "server analysis.worker",
+    "analysis.pool",
+    "detector",
+)
+
+
+def flat(layers: tuple[str, ...], prefix: str = "") -> dict[str, int]:
+    return {prefix + name: rank for rank, names in enumerate(layers) for name in names.split()}
+
+
+RANKS = flat(LAYERS) | flat(EMBEDDED_ROOMS, "embedded.")
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts).removesuffix("__init__").rstrip(".")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield what is imported of this package, without its name, wherever in the module it is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [n if n.removeprefix("batchscan.") in MODULES else str(node.module) for n in whole]
+        else:
+            continue
+        for name in names:
+            if name == "batchscan" or name.startswith("batchscan."):
+                yield name.removeprefix("batchscan").removeprefix(".")
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0] if "." in module else ""
+
+
+def wrong(module: str, target: str) -> str | None:
+    """Say what is wrong with one import, if anything is."""
+    if target == "":
+        return None  # the version
+    if room(target) == "embedded" and room(module) != "embedded" and module != EMBEDDED_STARTER:
+        return f"{module} imports {target}: only {EMBEDDED_STARTER} may know the embedded endpoint"
+    own = room(module)
+    if own and room(target) != own and target not in ROOMS[own].split():
+        return f"{module} imports {target}: {own} knows only {ROOMS[own]}"
+    if not {module, target} <= RANKS.keys():
+        return None  # told by the test of the layers
+    if (own == "embedded") == (room(target) == "embedded") and RANKS[target] >= RANKS[module]:
+        return f"{module} imports {target}, which is not below it"
+    return None
+
+
+def test_every_module_has_a_layer_and_every_layer_its_modules() -> None:
+    real = {name for name, path in MODULES.items() if path.name != "__init__.py"}
+    assert sorted(real - set(RANKS)) == [], "give the new module its layer, in this file"
+    assert sorted(set(RANKS) - real) == [], "no such module any more"
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {""}))
+def test_imports_point_down(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    found = [problem for target in imported(tree) if (problem := wrong(module, target))]
+    assert found == []
+
+
+def test_packages_hold_no_code() -> None:
+    for module, path in MODULES.items():
+        if path.name == "__init__.py":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert not any(imported(tree)), f"{module or 'batchscan'}: an import here would be in all layers"
+
+
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        ("models", "stats"),  # upward
+        ("ledger.store", "api.signature"),  # out of its room
+        ("stages", "embedded.server"),  # into the embedded endpoint
+        ("embedded.judge", "pipeline"),  # out of it
+        ("embedded.wire", "embedded.server"),  # upward within it
+        ("admit", "discover"),  # sideways
+    ],
+)
+def test_a_wrong_import_is_seen(module: str, target: str) -> None:
+    assert wrong(module, target) is not None
