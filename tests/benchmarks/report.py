@@ -1,0 +1,65 @@
+"""The written report: results kept as JSON, and docs/performance.md rendered from them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from string import Template
+
+import msgspec
+from figures import Check, Finding, shown, table
+from machine import Testimony
+
+TEMPLATE = Path(__file__).with_name("performance.template.md")
+REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One benchmark as it was run."""
+
+    command: str
+    rounds: int
+    quick: bool
+    witness: Testimony
+    finding: Finding
+
+
+_RECORDS = msgspec.json.Decoder(dict[str, Record])
+
+
+def load(file: Path) -> dict[str, Record]:
+    """The kept results by name."""
+    return _RECORDS.decode(file.read_bytes()) if file.exists() else {}
+
+
+def save(file: Path, name: str, record: Record) -> None:
+    """Enter one result; those of other benchmarks stay."""
+    text = msgspec.json.encode({**load(file), name: record}, order="sorted")
+    file.write_bytes(msgspec.json.format(text, indent=1) + b"\n")
+
+
+def render(records: dict[str, Record]) -> None:
+    """Write docs/performance.md."""
+    parts = {name: _section(record) for name, record in records.items()}
+    parts["budgets"] = _budgets(check for record in records.values() for check in record.finding.checks)
+    parts["circumstances"] = _circumstances(records)
+    text = Template(TEMPLATE.read_text()).safe_substitute(parts)
+    REPORT.write_text(text)
+
+
+def _section(record: Record) -> str:
+    told = f"`{record.command}`, {record.rounds} rounds: {record.finding.about}. {record.witness.sentence()}."
+    return f"{told}\n\n{table(record.finding.series)}"
+
+
+def _budgets(checks: Iterable[Check]) -> str:
+    lines = ["| budget | bound | found | of the bound | | measured at |", "|---|---:|---:|---:|---|---|"]
+    for check in checks:
+        bound = f"{'<=' if check.most else '>='} {shown(check.budget)}"
+        share = f"{check.found / check.budget:.2f}" if check.budget else ""
+        met = "met" if check.met else "**missed**"
+        lines.append(f"| {check.what} | {bound} | {shown(check.found)} | {share} | {met} | {check.of} |")
+    return "\n".join(lines)
+
+
+def _circumstances(records: dict[str, Record]) -> str:
+    told = dict.fromkeys(f"- {r.witness.machine}\n- {r.witness.versions}" for r in records.values())
+    return "\n".join(told)

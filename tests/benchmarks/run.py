@@ -1,0 +1,93 @@
+"""Run benchmarks: python tests/benchmarks/run.py [NAME ...]; see --help."""
+
+import argparse
+import importlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from figures import Finding, shown, table
+from lab import Lab
+from machine import Witness
+from measure import BenchmarkError
+from report import Record, load, render, save
+
+NAMES = ("start", "submit", "cap", "cold", "night", "poll")
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def main() -> int:
+    """Run what was asked for."""
+    args = _parser().parse_args()
+    names = args.names or ([] if args.write else list(NAMES))
+    work = Path(args.work_dir or tempfile.mkdtemp(prefix="batchscan-bench-")).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    lab = Lab(work, 1 if args.quick and args.rounds is None else args.rounds or 5, args.quick, tuple(args.files))
+    try:
+        for name in names:
+            record = _measure(name, lab)
+            if args.json is not None:
+                save(args.json, name, record)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BenchmarkError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if args.work_dir is None and not args.keep:
+            shutil.rmtree(work, ignore_errors=True)
+    if args.write:
+        render(load(args.json or RESULTS))
+    return 0
+
+
+def _measure(name: str, lab: Lab) -> Record:
+    bench = cast("Callable[[Lab], Finding]", importlib.import_module(name).bench)
+    witness = Witness()
+    finding = bench(lab)
+    record = Record(
+        command=_command(),
+        rounds=lab.rounds,
+        quick=lab.quick,
+        witness=witness.told(),
+        finding=finding,
+    )
+    print(f"\n## {name}: {finding.about}\n\n{table(finding.series)}\n")
+    for check in finding.checks:
+        bound = f"{'<=' if check.most else '>='} {shown(check.budget)}"
+        print(f"{'met   ' if check.met else 'MISSED'} {check.what} {bound}: {shown(check.found)} ({check.of})")
+    print(f"\n{record.witness.sentence()}", flush=True)
+    return record
+
+
+def _command() -> str:
+    """How this was started, without the directories of this machine."""
+    left, skip = [], False
+    for word in sys.argv[1:]:
+        if not skip and word not in ("--work-dir", "--json", "--keep", "--write"):
+            left.append(word)
+        skip = word in ("--work-dir", "--json")
+    return " ".join(["python tests/benchmarks/run.py", *left])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure batchscan against its peers and floors.")
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*NAMES, []], help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured [default: 5]")
+    parser.add_argument("--quick", action="store_true", help="small loads, one round: shows that it works")
+    parser.add_argument(
+        "--files", type=int, nargs="+", default=[], metavar="N", help="numbers of files, for cold and night"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="enter the results in this file")
+    parser.add_argument("--write", action="store_true", help="render docs/performance.md from the results")
+    parser.add_argument("--work-dir", metavar="DIR", help="make everything here and keep it")
+    parser.add_argument("--keep", action="store_true", help="keep the directory made for this run")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
