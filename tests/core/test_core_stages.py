@@ -441,6 +441,7 @@ async def test_an_answer_in_between_shows_that_somebody_is_there(many: Steps, cl
     cloud.always[CREATE] = reset_before
     for digest in many.digests[:3]:
         assert isinstance(await many.submit(digest), Wake)
+    many.outage_clock.now += 50
     with pytest.raises(RunStoppedError):
         await many.submit(many.digests[3])
 
