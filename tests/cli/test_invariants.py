@@ -111,10 +111,11 @@ async def test_invariant_3_the_cap_holds_in_every_sliding_second(lab: Lab) -> No
             done = await asyncio.gather(*(lab.run("scan", f"in/{n}", *capped) for n in range(2)))
         times = sorted(service.engine.arrivals("CreateSkillScan"))
     assert [one.code for one in done] == [0, 0]
-    assert len(times) == len(service.creates) == 300
+    assert service.creates == dict.fromkeys(service.creates, 1)
+    assert len(service.creates) == 300
+    # A refusal is possible where an arrival was noted late; the one that is tried again counts here too.
     spans = [later - earlier for earlier, later in zip(times, times[CAP:], strict=False)]
-    assert min(spans) > 1.0 - lag[0], (min(spans), lag[0])
-    assert times[-1] - times[0] > 299 / CAP * 0.99
+    assert min(spans) > 1.0 - lag[0], (min(spans), lag[0], len(times))
 
 
 async def test_invariant_4_what_a_row_says_is_in_the_ledger(lab: Lab) -> None:
@@ -238,8 +239,7 @@ async def test_invariant_8_secrets_stay_secret(lab: Lab) -> None:
     )
     assert done.code in {0, 3}, done.err
     assert (bad.code, gone.code) == (4, 4)
-    assert codes["drill"] >= 5
-    assert len(codes) >= 6, codes
+    assert codes["drill"] >= 10, codes
     assert links, "report links were given out"
 
     printed = "\n".join(part for one in (done, bad, gone) for part in (one.out, one.err))

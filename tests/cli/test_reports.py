@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +20,13 @@ async def test_an_output_that_is_there(lab: Lab) -> None:
     async with lab.service() as service:
         first = await lab.scan(service, "in", "-o", lab.report)
         kept = lab.report.read_bytes()
-        refused = await lab.scan(service, "in", "-o", lab.report)
-        other = await lab.scan(service, "in", "-o", foreign)
-        nothing = await lab.scan(service, "empty", "-o", lab.report, "--overwrite")
+        refused, other, nothing, missing = await asyncio.gather(
+            lab.scan(service, "in", "-o", lab.report),
+            lab.scan(service, "in", "-o", foreign),
+            lab.scan(service, "empty", "-o", lab.report, "--overwrite"),
+            lab.scan(service, "in", "-o", "nosuch/r.jsonl"),
+        )
         assert lab.report.read_bytes() == kept
-        missing = await lab.scan(service, "in", "-o", "nosuch/r.jsonl")
         replaced = await lab.scan(service, "in", "-o", lab.report, "--overwrite", "-q")
         listed = await lab.run("status", "--json")
     assert first.code == replaced.code == 0
@@ -63,8 +66,10 @@ async def test_two_runs_on_one_output(lab: Lab) -> None:
         service.detector.gate.clear()
         running = await lab.start("scan", "in", "-o", lab.report, "--json", "--endpoint", service.url, *FAST)
         await until(lambda: len(service.creates) == 2)
-        second = await lab.scan(service, "in", "-o", lab.report)
-        over = await lab.scan(service, "in", "-o", lab.report, "--overwrite")
+        second, over = await asyncio.gather(
+            lab.scan(service, "in", "-o", lab.report),
+            lab.scan(service, "in", "-o", lab.report, "--overwrite"),
+        )
         service.detector.gate.set()
         done = await running.done()
     assert done.code == 0
@@ -87,9 +92,11 @@ async def test_resume_by_id_from_elsewhere_and_from_standard_input(lab: Lab) -> 
         service.detector.gate.set()
         run_id = first.summary["run_id"]
         by_id = await lab.run("resume", run_id, "--json", *FAST, cwd=elsewhere)
-        latest = await lab.run("resume", "--json", *FAST, cwd=elsewhere)
-        again = await lab.run("resume", run_id)
-        one = await lab.run("status", run_id, "--json")
+        latest, again, one = await asyncio.gather(
+            lab.run("resume", "--json", *FAST, cwd=elsewhere),
+            lab.run("resume", run_id),
+            lab.run("status", run_id, "--json"),
+        )
     assert (by_id.code, latest.code, again.code) == (0, 0, 2)
     assert "is complete" in again.err
     assert by_id.summary["run_id"] == run_id
@@ -151,21 +158,22 @@ async def test_a_service_that_refuses_the_run(lab: Lab) -> None:
     """Exit 4 with a row for every input: a wrong key, no quota, nobody there."""
     skills(lab.inputs, 3)
     (lab.inputs / "text.zip").write_text("no ZIP")
+
+    def refused(name: str) -> tuple[str, ...]:
+        return ("in", "-o", f"{name}.jsonl", "--state-dir", name, "--json")
+
     async with lab.service(total_quota=0) as service:
-        wrong = await lab.scan(
-            service,
-            "in",
-            "-o",
-            lab.path / "key.jsonl",
-            "--json",
-            env={"TENCENTCLOUD_SECRET_KEY": "WrongKey0123456789"},
+        key = {"TENCENTCLOUD_SECRET_KEY": "WrongKey0123456789"}
+        free = socket.create_server(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        wrong, quota, gone = await asyncio.gather(
+            lab.scan(service, *refused("key"), env=key),
+            lab.scan(service, *refused("quota")),
+            lab.run(
+                *("scan", *refused("gone"), "--endpoint", nobody), env={"BATCHSCAN_UNREACHABLE_S": "0.5"}
+            ),
         )
-        quota = await lab.scan(service, "in", "-o", lab.path / "quota.jsonl", "--json")
-        url = service.url
-    gone = await lab.run(
-        *("scan", "in", "-o", lab.path / "gone.jsonl", "--json", "--endpoint", url),
-        env={"BATCHSCAN_UNREACHABLE_S": "0.5"},
-    )
     for done, name, code in (
         (wrong, "key", "AuthFailure.SignatureFailure"),
         (quota, "quota", "quota"),

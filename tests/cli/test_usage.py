@@ -13,8 +13,8 @@ AWAY = {"TENCENTCLOUD_SECRET_ID": None, "TENCENTCLOUD_SECRET_KEY": None}
 
 
 async def each(lab: Lab, *commands: tuple[tuple[str, ...], Mapping[str, str | None]]) -> list[Done]:
-    """Run commands two at a time: starting Python is what takes the time."""
-    turn = asyncio.Semaphore(2)
+    """Run commands three at a time: starting Python is what takes the time."""
+    turn = asyncio.Semaphore(3)
 
     async def one(args: tuple[str, ...], env: Mapping[str, str | None]) -> Done:
         async with turn:
