@@ -1,4 +1,4 @@
-"""A cold scan: new files, no cap, from empty ledger to report, against an instant engine in another process."""
+"""A cold scan: new files, no cap, an empty ledger, against an instant engine in another process."""
 
 import shutil
 from pathlib import Path

@@ -77,9 +77,7 @@ class Table:
     def ratio(self, case: str, peer: str, metric: str, *, name: str, inverse: bool = False) -> None:
         """Add the ratio of a case to its peer, round by round, under the metric ``name``."""
         ours, theirs = self._values[case, metric], self._values[peer, metric]
-        self._values[case, name] = [
-            (b / a if inverse else a / b) for a, b in zip(ours, theirs, strict=True)
-        ]
+        self._values[case, name] = [(b / a if inverse else a / b) for a, b in zip(ours, theirs, strict=True)]
 
     def median(self, case: str, metric: str) -> float:
         return statistics.median(self._values[case, metric])

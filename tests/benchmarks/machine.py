@@ -91,7 +91,9 @@ def _commit() -> str:
         done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if git("status", "-s", "batchscan") else "")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (
+        "+" if git("status", "-s", "batchscan") else ""
+    )
 
 
 def _machine() -> str:
@@ -103,4 +105,5 @@ def _machine() -> str:
 
 def _versions() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION.rsplit(' ', 3)[0]}, SQLite {sqlite3.sqlite_version}, {packages}"
+    openssl = " ".join(ssl.OPENSSL_VERSION.split()[:2])
+    return f"Python {platform.python_version()}, {openssl}, SQLite {sqlite3.sqlite_version}, {packages}"

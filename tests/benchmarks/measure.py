@@ -53,8 +53,8 @@ class Child:
 
     def __init__(self, argv: Sequence[str | Path], env: Mapping[str, str], *, serves: bool = False) -> None:
         self._name = " ".join(Path(part).name for part in argv[:4])
-        self._err = tempfile.TemporaryFile()
-        self._out = None if serves else tempfile.TemporaryFile()
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._out = None if serves else tempfile.TemporaryFile()  # noqa: SIM115 - as above
         self.began = time.monotonic()
         self._process = subprocess.Popen(
             argv,

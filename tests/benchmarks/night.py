@@ -1,4 +1,4 @@
-"""An unchanged night: every file is known and has a live verdict; the floor is what ``find`` takes to see them."""
+"""An unchanged night: every file is known and has a verdict; the floor is ``find`` seeing them all."""
 
 import sqlite3
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 from figures import Check, Finding, Table
 from lab import Lab, Sink, sink
 from measure import python, run
-from seed import schema_mark
 from tree import make_tree
 
 _SMALL, _LARGE = 100_000, 1_000_000
-_SCOPE = "benchmark"
+_LEDGER = "ledger.sqlite3"
 
 
 def bench(lab: Lab) -> Finding:
@@ -39,21 +38,14 @@ def _known_tree(lab: Lab, count: int) -> tuple[Path, Path]:
     """A tree and the state directory of a ledger that has a verdict for each of its files."""
     tree = make_tree(lab.work / f"night-{count}", count)
     state = lab.work / f"night-{count}.state"
-    done = state / f"seeded-{schema_mark()}"
-    if not done.exists():
-        state.mkdir(mode=0o700, exist_ok=True)
-        for old in state.glob("ledger.sqlite3*"):
-            old.unlink()
-        run(python("seed.py", state / "ledger.sqlite3", _SCOPE, tree), lab.env, limit_s=3600)
-        done.touch()
+    state.mkdir(mode=0o700, exist_ok=True)
+    run(python("seed.py", state / _LEDGER, tree), lab.env, limit_s=3600)
     return tree, state
 
 
-def _night(
-    lab: Lab, table: Table, case: str, server: Sink, tree: Path, state: Path, count: int
-) -> None:
+def _night(lab: Lab, table: Table, case: str, server: Sink, tree: Path, state: Path, count: int) -> None:
     # The scope is the endpoint's host and port, and the port is another one each time.
-    with sqlite3.connect(state / "ledger.sqlite3") as ledger:
+    with sqlite3.connect(state / _LEDGER) as ledger:
         ledger.execute("UPDATE scope SET name = ?", (f"default@{server.url.removeprefix('http://')}",))
     ledger.close()
     report = lab.work / "night.jsonl"
@@ -84,7 +76,9 @@ def _checks(table: Table, sizes: tuple[int, ...]) -> list[Check]:
     if _LARGE in sizes:
         found = [
             Check("unchanged night, 1,000,000 files: wall s", 30, table.median(large, "wall s"), True, large),
-            Check("unchanged night, 1,000,000 files: RSS MB", 250, table.median(large, "RSS MB"), True, large),
+            Check(
+                "unchanged night, 1,000,000 files: RSS MB", 250, table.median(large, "RSS MB"), True, large
+            ),
             Check("unchanged night: API calls, worst round", 0, table.worst(large, "API calls"), True, large),
         ]
     if _LARGE in sizes and _SMALL in sizes:

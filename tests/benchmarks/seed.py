@@ -1,7 +1,7 @@
 """A ledger that knows a tree already, as after a night that scanned all of it.
 
-Usage: seed.py LEDGER SCOPE TREE. A process of its own, because a child's memory is never told to be less
-than what its parent had when it started the child.
+Usage: seed.py LEDGER TREE. A ledger that was seeded like this before is kept. A process of its own, because a
+child's memory is never told to be less than what its parent had when it started the child.
 """
 
 import asyncio
@@ -9,6 +9,8 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -33,32 +35,39 @@ _VERDICT = Verdict(
 )
 
 
-def schema_mark() -> str:
-    """Changes with the ledger's tables and with what is entered: a kept ledger of another mark is made anew."""
+_SCOPE = "default@benchmark"
+
+
+def _mark() -> str:
+    """Changes with the ledger's tables and with what is entered."""
     tables = "".join(str(CreateTable(table)) for table in schema.PERSISTENT)
     return hashlib.sha256(tables.encode() + Path(__file__).read_bytes()).hexdigest()[:12]
 
 
-async def seed(ledger_file: Path, scope: str, tree: Path) -> int:
-    """Enter every file of ``tree`` with a live verdict; return how many that were."""
-    count = 0
-    async with open_ledger(ledger_file, scope) as ledger:
-        page: list[tuple[bytes, os.stat_result, bytes]] = []
-        for directory in sorted(tree.iterdir()):
-            for entry in os.scandir(directory):
-                content = Path(entry.path).read_bytes()
-                page.append((os.fsencode(entry.path), entry.stat(), hashlib.sha256(content).digest()))
-            if len(page) >= _PAGE:
-                await ledger.write(lambda c, page=page: _enter(c, ledger.scope, page))
-                count += len(page)
-                page = []
-        if page:
-            await ledger.write(lambda c: _enter(c, ledger.scope, page))
-            count += len(page)
-    return count
+_Known = tuple[bytes, os.stat_result, bytes]
 
 
-def _enter(connection: Connection, scope: int, page: list[tuple[bytes, os.stat_result, bytes]]) -> None:
+def _pages(tree: Path) -> Iterator[list[_Known]]:
+    page: list[_Known] = []
+    for directory in sorted(tree.iterdir()):
+        for entry in os.scandir(directory):
+            digest = hashlib.sha256(Path(entry.path).read_bytes()).digest()
+            page.append((os.fsencode(entry.path), entry.stat(), digest))
+        if len(page) >= _PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+async def seed(ledger_file: Path, tree: Path) -> None:
+    """Enter every file of ``tree`` with a live verdict."""
+    async with open_ledger(ledger_file, _SCOPE) as ledger:
+        for page in _pages(tree):
+            await ledger.write(partial(_enter, scope=ledger.scope, page=page))
+
+
+def _enter(connection: Connection, scope: int, page: list[_Known]) -> None:
     now, result = time.time(), msgspec.json.encode(_VERDICT)
     connection.execute(
         insert(schema.file),
@@ -110,5 +119,15 @@ def _enter(connection: Connection, scope: int, page: list[tuple[bytes, os.stat_r
     )
 
 
+def main(ledger_file: Path, tree: Path) -> None:
+    done = ledger_file.with_name(f"seeded-{_mark()}")
+    if done.exists():
+        return
+    for old in ledger_file.parent.glob(f"{ledger_file.name}*"):
+        old.unlink()
+    asyncio.run(seed(ledger_file, tree))
+    done.touch()
+
+
 if __name__ == "__main__":
-    asyncio.run(seed(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

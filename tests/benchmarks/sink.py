@@ -57,7 +57,8 @@ def _take_one(connection: socket.socket) -> bool:
     found = _DIGEST.search(last) or _DIGEST.search(first)
     reply = (_REPLY % ("" if found is None else found[1].decode())).encode()
     connection.sendall(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(reply) + reply
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(reply)
+        + reply
     )
     return _CLOSE.search(head) is None
 

@@ -47,10 +47,8 @@ def bench(lab: Lab) -> Finding:
     )
 
 
-def _whole_run(
-    lab: Lab, table: Table, case: str, server: Sink, tree: Path, one: Path, count: int
-) -> None:
-    """A real ``batchscan scan --no-wait``; a run over one file is taken off, so that start-up is not in it."""
+def _whole_run(lab: Lab, table: Table, case: str, server: Sink, tree: Path, one: Path, count: int) -> None:
+    """A real ``batchscan scan --no-wait``, less one over one file, so that start-up is not in it."""
     used = []
     for source in (one, tree):
         place = lab.work / "submit-run"

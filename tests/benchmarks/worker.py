@@ -61,8 +61,8 @@ def floor(url: str, files: Sequence[Path]) -> None:
                 )
             )
             payload = hashlib.sha256(body).hexdigest()
-            head = f"POST / HTTP/1.1\r\nHost: {host}\r\nX-Payload: {payload}\r\nContent-Length: {len(body)}\r\n\r\n"
-            connection.sendall(head.encode())
+            fields = f"Host: {host}\r\nX-Payload: {payload}\r\nContent-Length: {len(body)}"
+            connection.sendall(f"POST / HTTP/1.1\r\n{fields}\r\n\r\n".encode())
             connection.sendall(body)
             if digest.encode() not in connection.recv(65536):
                 raise SystemExit("the sink did not take it")
@@ -148,7 +148,7 @@ def _sdk_request(file: Path) -> Any:
 
 
 def sdk(url: str, files: Sequence[Path], *, threads: int, poll: bool = False) -> None:
-    """The official SDK, one after another or in threads with a client each; ``poll``: until there is a verdict."""
+    """The official SDK, in threads with a client each; ``poll``: until there is a verdict."""
     from tencentcloud.csip.v20221121 import csip_client, models
 
     own = threading.local()
