@@ -6,13 +6,37 @@ Data goes to stdout, everything else to stderr. What a command needs is imported
 
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Final, NoReturn, cast
 
 import typer
 
 from batchscan import __version__
 from batchscan.errors import BatchscanError
+from batchscan.options import (
+    Deadline,
+    DryRun,
+    EndpointOption,
+    Exclude,
+    FailOn,
+    FirstPoll,
+    Include,
+    Json,
+    LimitBytes,
+    LogLevel,
+    Manifest,
+    MaxAge,
+    NoWait,
+    Nul,
+    Output,
+    Overwrite,
+    PollInterval,
+    Profile,
+    Quiet,
+    Rate,
+    Rehash,
+    ReportUrls,
+    StateDir,
+)
 from batchscan.streams import fill_standard_streams, flush_or_silence, silence_stdout
 
 INTERNAL_ERROR = 70
@@ -29,98 +53,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Scan AI-agent skill ZIPs in bulk: one JSONL row per input, nothing lost, nothing paid twice.",
 )
-
-StateDir = Annotated[
-    str | None,
-    typer.Option(
-        "--state-dir",
-        metavar="DIR",
-        help="Where ledger and reports are kept.  [default: batchscan in the user's state directory]",
-    ),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option(
-        "--endpoint",
-        metavar="embedded|intl|china|URL",
-        help="Who judges. Nothing leaves the machine and nothing is billed with embedded."
-        "  [default: embedded]",
-    ),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option("--profile", metavar="NAME", help="Whose credentials to use.  [default: default]"),
-]
-Rate = Annotated[
-    float | None,
-    typer.Option(
-        "--rate",
-        metavar="NUMBER",
-        help="Submissions a second at most; 0 is no cap.  [default: intl 20, china 3, embedded 0]",
-    ),
-]
-FirstPoll = Annotated[
-    str | None,
-    typer.Option(
-        "--first-poll",
-        metavar="DURATION",
-        help="From submission to the first poll, as 90s, 5m, 1.5h.  [default: 5m; embedded 250ms]",
-    ),
-]
-PollInterval = Annotated[
-    str | None,
-    typer.Option(
-        "--poll-interval",
-        metavar="DURATION",
-        help="Between polls of one skill.  [default: 1m; embedded 500ms]",
-    ),
-]
-Deadline = Annotated[
-    str | None,
-    typer.Option(
-        "--deadline",
-        metavar="DURATION",
-        help="From submission until an input is left pending.  [default: 100m; embedded 30m]",
-    ),
-]
-MaxAge = Annotated[
-    str | None,
-    typer.Option("--max-age", metavar="DURATION", help="Scan again what was scanned longer ago, as 30d."),
-]
-Rehash = Annotated[bool, typer.Option("--rehash", help="Read every file, also those that look unchanged.")]
-LimitBytes = Annotated[
-    int | None,
-    typer.Option(
-        "--limit-bytes", metavar="NUMBER", help="Reject larger files, up to 7340032.  [default: 7000000]"
-    ),
-]
-NoWait = Annotated[
-    bool, typer.Option("--no-wait", help="End when all is submitted; the next run fetches the verdicts.")
-]
-FailOn = Annotated[
-    str | None,
-    typer.Option(
-        "--fail-on",
-        metavar="malicious|suspicious",
-        help="Exit with 1 when a verdict is this bad or worse.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary table.")]
-ReportUrls = Annotated[
-    bool,
-    typer.Option(
-        "--report-urls", help="Write the service's report links: whoever has one can read the report."
-    ),
-]
-LogLevel = Annotated[
-    str | None,
-    typer.Option(
-        "--log-level",
-        metavar="debug|info|warning|error",
-        help="What is logged on stderr.  [default: warning]",
-    ),
-]
 
 
 def _show_version(value: bool) -> None:
@@ -148,30 +80,14 @@ def scan(
             hidden=True,  # told in the text: its own entry would show a Python type
         ),
     ] = None,
-    manifest: Annotated[
-        list[str] | None,
-        typer.Option("--manifest", metavar="FILE", help="A list of paths: one a line, JSONL or CSV."),
-    ] = None,
-    nul: Annotated[bool, typer.Option("-0", help="Lists are separated by NUL, as by find -print0.")] = False,
-    include: Annotated[
-        list[str] | None, typer.Option("--include", metavar="GLOB", help="Only paths that match.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="GLOB", help="No paths that match; it wins over --include."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The report.  [default: in the state directory]"),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the report that is there, once the new one is whole.")
-    ] = False,
+    manifest: Manifest = None,
+    nul: Nul = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
     report_urls: ReportUrls = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", "-n", help="Say what would be submitted and billed, and send nothing."),
-    ] = False,
+    dry_run: DryRun = False,
     endpoint: EndpointOption = None,
     profile: Profile = None,
     state_dir: StateDir = None,
@@ -201,14 +117,14 @@ def scan(
 
     \b
     Exit codes:
-      0  complete, every input has a verdict
-      1  complete, and --fail-on was reached
-      2  wrong usage or configuration
-      3  some inputs have no verdict
-      4  the service refused the run or cannot be reached
-      5  there was nothing to scan
-      70 internal error
-      130, 143  stopped by SIGINT, SIGTERM; `batchscan resume` goes on
+      0    complete: every input has a verdict
+      1    complete, and --fail-on was reached
+      2    wrong usage or configuration
+      3    incomplete: some inputs have no verdict
+      4    the service refused the run or cannot be reached
+      5    there was nothing to scan
+      70   internal error
+      130  stopped by SIGINT, or 143 by SIGTERM; `batchscan resume` goes on
     """
     from batchscan import commands  # noqa: PLC0415 - see the module
 

@@ -1,0 +1,121 @@
+"""Options of the command line: their names, their place-holders and their help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StateDir = Annotated[
+    str | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        help="Where ledger and reports are kept.  [default: batchscan in the user's state directory]",
+    ),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        metavar="embedded|intl|china|URL",
+        help="Who judges. Nothing leaves the machine and nothing is billed with embedded."
+        "  [default: embedded]",
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME", help="Whose credentials to use.  [default: default]"),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate",
+        metavar="NUMBER",
+        help="Submissions a second at most; 0 is no cap.  [default: intl 20, china 3, embedded 0]",
+    ),
+]
+FirstPoll = Annotated[
+    str | None,
+    typer.Option(
+        "--first-poll",
+        metavar="DURATION",
+        help="From submission to the first poll, as 90s, 5m, 1.5h.  [default: 5m; embedded 250ms]",
+    ),
+]
+PollInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--poll-interval",
+        metavar="DURATION",
+        help="Between polls of one skill.  [default: 1m; embedded 500ms]",
+    ),
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="DURATION",
+        help="From submission until an input is left pending.  [default: 100m; embedded 30m]",
+    ),
+]
+MaxAge = Annotated[
+    str | None,
+    typer.Option("--max-age", metavar="DURATION", help="Scan again what was scanned longer ago, as 30d."),
+]
+Rehash = Annotated[bool, typer.Option("--rehash", help="Read every file, also those that look unchanged.")]
+LimitBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--limit-bytes", metavar="NUMBER", help="Reject larger files, up to 7340032.  [default: 7000000]"
+    ),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="End when all is submitted; the next run fetches the verdicts.")
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-on",
+        metavar="malicious|suspicious",
+        help="Exit with 1 when a verdict is this bad or worse.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary table.")]
+ReportUrls = Annotated[
+    bool,
+    typer.Option(
+        "--report-urls", help="Write the service's report links: whoever has one can read the report."
+    ),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(
+        "--log-level",
+        metavar="debug|info|warning|error",
+        help="What is logged on stderr.  [default: warning]",
+    ),
+]
+Manifest = Annotated[
+    list[str] | None,
+    typer.Option("--manifest", metavar="FILE", help="A list of paths: one a line, JSONL or CSV."),
+]
+Nul = Annotated[bool, typer.Option("-0", help="Lists are separated by NUL, as by find -print0.")]
+Include = Annotated[
+    list[str] | None, typer.Option("--include", metavar="GLOB", help="Only paths that match.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="GLOB", help="No paths that match; it wins over --include."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The report.  [default: in the state directory]"),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the report that is there, once the new one is whole.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", "-n", help="Say what would be submitted and billed, and send nothing."),
+]
