@@ -104,7 +104,7 @@ def scan(
     quiet: Quiet = False,
     log_level: LogLevel = None,
 ) -> None:
-    r"""Scan skill ZIPs and write one row per input.
+    """Scan skill ZIPs and write one row per input.
 
     A SOURCE is a directory, searched for *.zip at any depth, a skill ZIP, or - for a list of paths on
     standard input.
@@ -125,7 +125,7 @@ def scan(
       5    there was nothing to scan
       70   internal error
       130  stopped by SIGINT, or 143 by SIGTERM; `batchscan resume` goes on
-    """
+    """  # noqa: D301 - a true backspace: it keeps the lines of its paragraph apart
     from batchscan import commands  # noqa: PLC0415 - see the module
 
     settings = {

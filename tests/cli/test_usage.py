@@ -33,6 +33,7 @@ async def test_help_is_quick_and_names_no_python_type(lab: Lab) -> None:
     assert "python" not in (top.out + scan.out).lower()
     for word in ("<str>", "<path>", "<int", "list[", "<float>"):
         assert word not in scan.out
+    assert "\n    5    there was nothing to scan\n" in scan.out
     for command in ("scan", "resume", "status", "engine"):
         assert f"  {command} " in top.out
     assert unknown.code == 2
