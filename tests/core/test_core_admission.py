@@ -144,8 +144,9 @@ async def test_duplicates_name_the_first_of_the_run_whatever_the_cache_knows(
     await admissions.judged(content, run=1)
     new = old(admissions.root / "new.zip", content)
     other = old(admissions.root / "other.zip", zipped("other"))
-    run = await admissions.shelf.new_run("run-x")
+    run, beside = [await admissions.shelf.new_run(name) for name in ("run-x", "run-y")]
     first = await admissions.admit(run, [new, known, other])
+    assert [d.duplicate_of for d in (await admissions.admit(beside, [known])).decisions] == [None]
     assert [d.duplicate_of for d in first.decisions] == [None, "new.zip", None]
     later = old(admissions.root / "later.zip", content)
     assert [d.duplicate_of for d in (await admissions.admit(run, [later])).decisions] == ["new.zip"]

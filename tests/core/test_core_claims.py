@@ -91,7 +91,18 @@ async def test_the_same_owner_is_fenced_by_its_attempt(shelf: Bench) -> None:
     assert await scans.accepted(second, ENGINE, now=T0, next_at=T0)
 
 
-async def test_an_answer_about_an_earlier_submission_moves_nothing(shelf: Bench) -> None:
+async def test_another_owner_is_fenced_though_the_attempt_is_the_same(shelf: Bench) -> None:
+    scans, held = await stale(shelf)
+    await shelf.change("UPDATE scan SET attempt = ?", (held.attempt,))
+    assert not await scans.accepted(held, ENGINE, now=T0 + 12, next_at=T0 + 13)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "later_s"), [(1, 0.0), (0, 5.0)], ids=["submitted again", "admitted again"]
+)
+async def test_an_answer_about_an_earlier_submission_moves_nothing(
+    shelf: Bench, attempt: int, later_s: float
+) -> None:
     scans = await admitted(shelf, D)
     held = await claim(scans, shelf, "a")
     assert held is not None
@@ -99,9 +110,10 @@ async def test_an_answer_about_an_earlier_submission_moves_nothing(shelf: Bench)
     slow = await polled(scans, shelf, T0)
     assert slow is not None
     await scans.resubmit(slow, at=T0, problem=OOPS)  # as a poll of another process found that it has to
+    await shelf.change("UPDATE scan SET attempt = ?", (attempt,))
     again = await claim(scans, shelf, "b")
     assert again is not None
-    await scans.accepted(again, ENGINE, now=T0 + 5, next_at=T0 + 5)
+    await scans.accepted(again, ENGINE, now=T0 + later_s, next_at=T0 + 5)
     before = await shelf.scan_state(D)
     verdict = Verdict(level=RiskLevel.BENIGN, engine_version=ENGINE)
     assert not await scans.judged(slow, verdict, run=1, now=T0 + 6, retention_s=9)

@@ -234,6 +234,24 @@ async def test_a_claim_lost_while_its_slot_is_far_ahead_starts_nothing(shelf: Be
     pacer = paced(shelf, times)
     await pacer.refused(200.0)
     assert await pacer.start(lambda _: "claim", lambda _, __: None) is None
+    assert sum(times.slept) < 60.0
+
+
+async def test_a_clock_set_back_after_the_booking_is_not_slept_through(shelf: Bench) -> None:
+    times = Times()
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        if looks == 3:  # twice for the booking, then it is set
+            times.now -= 3600.0
+        return times.now
+
+    pacer = Pacer(shelf.ledger, "Create", 20.0, clock=clock, sleep=times.sleep)
+    assert await pacer.start(lambda _: "claim", lambda _, held: held) == "claim"
+    assert looks > 3
+    assert sum(times.slept) < 60.0
 
 
 async def test_a_refusal_widens_the_gap_and_time_narrows_it(shelf: Bench) -> None:
