@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import quote
 
 from batchscan.api.exchange import Ask, Limits, Reply, checked, exchange
 from batchscan.api.keys import Credentials
@@ -47,7 +46,7 @@ def machine_role(
 
     async def fetch() -> Credentials:
         role = await _bound_role(url, source) if name == AUTO else name
-        reply = await exchange(Ask(url + quote(role), _LIMITS), source)
+        reply = await exchange(Ask(url + role, _LIMITS), source)
         outcome = _read(reply, f"role {role} of this machine (its metadata server)")
         if isinstance(outcome, CredentialsError):
             raise outcome

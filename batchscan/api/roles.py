@@ -252,7 +252,7 @@ def temporary(
     try:
         return Credentials(secret_id, Secret(secret_key), Secret(token), source, expires_at)
     except CredentialsError as error:
-        return error.with_traceback(None)
+        return error
 
 
 def _read_token(path: Path, source: str) -> Secret:

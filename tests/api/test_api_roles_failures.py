@@ -131,6 +131,24 @@ async def test_a_broken_metadata_server(
     hidden(caught.value)
 
 
+async def test_a_status_line_that_echoes_the_request(home: Path) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        told = [line for line in head if line.lower().startswith((b"authorization", b"x-tc-token"))]
+        writer.write(b"HTTP/9 " + b" ".join(told) + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    cloud = Cloud()
+    cloud.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    env = ENV | {"TENCENTCLOUD_TOKEN": BASE_TOKEN, "TENCENTCLOUD_ROLE_ARN": ARN}
+    async with server:
+        with pytest.raises(CredentialsError, match="role qcs::cam::") as caught:
+            await found(cloud, home, env).get()
+    hidden(caught.value)
+
+
 async def test_nobody_listens(home: Path) -> None:
     cloud = Cloud()
     async with listening(cloud.serve) as url:
