@@ -534,6 +534,25 @@ async def test_a_file_that_keeps_changing_is_failed_in_the_end(
     assert not cloud.received
 
 
+async def test_a_file_that_is_as_before_whenever_it_is_looked_at_again_is_failed_in_the_end(
+    table: Bench, tmp_path: Path, cloud: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "in"
+    (path,) = write_skills(root, 1)
+    loads = 0
+
+    def other_bytes_just_then(*_: Any) -> None:
+        nonlocal loads
+        loads += 1
+
+    monkeypatch.setattr("batchscan.stages._load", other_bytes_just_then)
+    run = await table.new_run()
+    await scan(table, run, inputs(root))
+    assert outcomes(run) == {path.name: "failed"}
+    assert loads == READMISSIONS + 1
+    assert not cloud.received
+
+
 # what grows with the number of files
 
 
