@@ -21,6 +21,7 @@ from core_lab import (
     Clock,
     Service,
     candidate,
+    eventually,
     refuse,
     reply,
     reset_before,
@@ -264,6 +265,12 @@ EMPTY = {"OrderStatus": 1, "TotalQuota": 10, "UsedCount": 10}
 async def test_an_exhausted_quota_stops_submitting_and_fails_nobody(many: Steps, cloud: Service) -> None:
     cloud.always[CREATE] = refuse("LimitExceeded")  # the table allows it one attempt
     cloud.pay = EMPTY
+
+    async def when_all_have_failed(request: web.Request, fields: dict[str, Any]) -> web.StreamResponse:
+        await eventually(lambda: many.table.stats.retries == 8)
+        return await cloud.usual(PAY, request, fields)
+
+    cloud.always[PAY] = when_all_have_failed
     ends = await asyncio.gather(*(many.submit(d) for d in many.digests), return_exceptions=True)
     assert [type(end) for end in ends] == [RunStoppedError] * 8
     end = ends[0]
