@@ -8,11 +8,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -44,9 +44,17 @@ def _given(value: object) -> object:
     return value
 
 
+def _absolute(path: Path) -> Path:
+    """Absolute, because a resumed run changes to the directory of its sources."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path.parts[0]!r} is nobody's home directory; write the path out") from error
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Place = Annotated[Path, BeforeValidator(_given)]
+Place = Annotated[Path, BeforeValidator(_given), AfterValidator(_absolute)]
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,14 +120,6 @@ class Config(BaseSettings):
     detector: Literal["skilltotal", "deep"] = "skilltotal"
     detector_workers: Annotated[int, Field(ge=1, le=64)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
-
-    @model_validator(mode="after")
-    def _absolute(self) -> Self:
-        # Absolute, because a resumed run changes to the directory of its sources.
-        object.__setattr__(self, "state_dir", self.state_dir.expanduser().absolute())
-        if self.ca_file is not None:
-            object.__setattr__(self, "ca_file", self.ca_file.expanduser().absolute())
-        return self
 
     @property
     def preset(self) -> Preset:

@@ -98,7 +98,9 @@ def read(
     with _opened(name, content) as file:
         try:
             for record in _records(name, file, check, nul=nul):
-                if record.fault is None and not filters.wanted(record.raw):
+                # no file has a longer path, and a pattern's cost grows with the square of its depth
+                matched = record.fault is None and len(record.raw) <= MAX_SHOWN_BYTES
+                if matched and not filters.wanted(record.raw):
                     skipped["filtered"] += 1
                 else:
                     yield _candidate(source, directory, record)

@@ -176,7 +176,10 @@ def _fault(rule: str, name: str, value: str | None) -> Fault:
     if kind in _NUMERIC:
         return Fault(kind, number=_amount(rule, kind, value))
     if kind in _TEXTUAL:
-        return Fault(kind, text=value or _TEXTUAL[kind])
+        text = value or _TEXTUAL[kind]
+        if not text.isprintable():
+            raise ValueError(f"drill rule {rule!r}: a header cannot hold control characters")
+        return Fault(kind, text=text)
     if value is not None:
         raise ValueError(f"drill rule {rule!r}: {kind} takes no value")
     return Fault(kind)
