@@ -291,7 +291,7 @@ async def test_the_token_service_is_reached_through_the_proxy(cloud: Cloud, home
 
 
 async def test_an_authority_file_that_is_none(cloud: Cloud, home: Path) -> None:
-    services = RoleServices(cloud.url, Route(None, put(home, "ca.pem", "nothing")))
+    services = RoleServices("https://127.0.0.1:1/", Route(None, put(home, "ca.pem", "nothing")))
     source = found(cloud, home, ENV | {"TENCENTCLOUD_ROLE_ARN": ARN}, services=services)
     assert "SSLError" in await failing(source)
 
