@@ -17,7 +17,7 @@ import structlog
 
 from batchscan.api.endpoints import Endpoint
 from batchscan.api.exchange import Route
-from batchscan.api.keyfiles import FileCredentials, Found, parse_ini, parse_profile, read_file, whole
+from batchscan.api.keyfiles import FileCredentials, Found, Parse, parse_ini, parse_profile, read_file, whole
 from batchscan.api.keys import Credentials, CredentialSource, Secret, StaticCredentials
 from batchscan.api.metadata import AUTO, METADATA_URL, machine_role
 from batchscan.api.roles import (
@@ -118,11 +118,7 @@ def find_credentials(
         raise CredentialsError(
             f"profile {name[:80]!r} is not a name: begin with a letter or digit, go on with . _ - @ + too"
         )
-    files = (
-        (home / ".tencentcloud" / "credentials", parse_ini),
-        (system_ini, parse_ini),
-        (home / ".tccli" / f"{name}.credential", parse_profile),
-    )
+    files = _files(name, home, system_ini)
     reads = [partial(read_file, path, name, parse) for path, parse in files]
     source, found = _keys(env, reads, clock)
     if roles is not None:
@@ -147,6 +143,14 @@ def find_credentials(
 
 
 _Named = tuple[CredentialSource, str]
+
+
+def _files(profile: str, home: Path, system_ini: Path) -> Sequence[tuple[Path, Parse]]:
+    return (
+        (home / ".tencentcloud" / "credentials", parse_ini),
+        (system_ini, parse_ini),
+        (home / ".tccli" / f"{profile}.credential", parse_profile),
+    )
 
 
 def _keys(
