@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from cli_lab import Lab
@@ -12,3 +13,13 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     lab = Lab(tmp_path, monkeypatch.setattr)
     yield lab
     lab.end()
+
+
+@pytest.fixture
+def open_lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A lab that other users can enter; pytest keeps its own directories to itself."""
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        lab = Lab(Path(place), monkeypatch.setattr)
+        yield lab
+        lab.end()
