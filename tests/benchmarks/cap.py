@@ -12,7 +12,7 @@ from tree import make_tree
 
 RATE = 20
 _PARTS = 4
-_COUNTS = {"20 KB": (20_000, 1200), "7 MB": (6_990_000, 600)}
+_COUNTS = {"20 KB": (20_000, 600), "7 MB": (6_990_000, 400)}
 _QUICK = 60
 
 

@@ -56,6 +56,7 @@ class Witness:
     """Watches from its making on."""
 
     def __init__(self) -> None:
+        self._commit = _commit()
         self._began, self._busy, self._own = time.monotonic(), _busy_s(), _own_s()
 
     def told(self) -> Testimony:
@@ -63,7 +64,7 @@ class Witness:
         foreign_s = (_busy_s() - self._busy) - (_own_s() - self._own)
         return Testimony(
             date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            commit=_commit(),
+            commit=self._commit,
             machine=_machine(),
             versions=_versions(),
             took_s=took_s,

@@ -1,4 +1,4 @@
-"""The written report: results kept as JSON, and docs/performance.md rendered from them."""
+"""The written reports: results kept as JSON, and the two documents rendered from them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,9 +7,15 @@ from string import Template
 import msgspec
 from figures import Check, Finding, shown, table
 from machine import Testimony
+from slopes import slopes
 
-TEMPLATE = Path(__file__).with_name("performance.template.md")
-REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
+NAMES = ("start", "submit", "cap", "cold", "night", "poll")
+
+_HERE = Path(__file__).parent
+REPORTS = {
+    _HERE / "performance.template.md": _HERE.parents[1] / "docs" / "performance.md",
+    _HERE / "scaling.template.md": _HERE.parents[1] / "docs" / "scaling.md",
+}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,12 +43,14 @@ def save(file: Path, name: str, record: Record) -> None:
 
 
 def render(records: dict[str, Record]) -> None:
-    """Write docs/performance.md."""
-    parts = {name: _section(record) for name, record in records.items()}
+    """Write the reports."""
+    parts = dict.fromkeys(NAMES, "Not measured.")
+    parts |= slopes({name: record.finding for name, record in records.items()})
+    parts |= {name: _section(record) for name, record in records.items()}
     parts["budgets"] = _budgets(check for record in records.values() for check in record.finding.checks)
     parts["circumstances"] = _circumstances(records)
-    text = Template(TEMPLATE.read_text()).safe_substitute(parts)
-    REPORT.write_text(text)
+    for template, report in REPORTS.items():
+        report.write_text(Template(template.read_text()).substitute(parts))
 
 
 def _section(record: Record) -> str:

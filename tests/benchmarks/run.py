@@ -12,12 +12,11 @@ from figures import Finding, shown, table
 from lab import Lab
 from machine import Witness
 from measure import BenchmarkError
-from report import Record, load, render, save
+from report import NAMES, Record, load, render, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NAMES = ("start", "submit", "cap", "cold", "night", "poll")
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -93,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--files", type=int, nargs="+", default=[], metavar="N", help="numbers of files, for cold and night"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="enter the results in this file")
-    parser.add_argument("--write", action="store_true", help="render docs/performance.md from the results")
+    parser.add_argument("--write", action="store_true", help="render docs/performance.md and docs/scaling.md")
     parser.add_argument("--work-dir", metavar="DIR", help="make everything here and keep it")
     parser.add_argument("--keep", action="store_true", help="keep the directory made for this run")
     return parser
