@@ -15,6 +15,7 @@ from batchscan.api.credentials import (
     SECRET_KEY,
     Credentials,
     CredentialSource,
+    RoleServices,
     Secret,
     StaticCredentials,
     find_credentials,
@@ -58,7 +59,9 @@ def find_access(config: Config) -> Access | None:
     """
     if config.endpoint == EMBEDDED:
         return None
-    return Access(endpoint(config.endpoint), find_credentials(config.profile, os.environ, Path.home()))
+    target = endpoint(config.endpoint)
+    roles = RoleServices.of(target, proxy=config.proxy, ca_file=config.ca_file)
+    return Access(target, find_credentials(config.profile, os.environ, Path.home(), roles))
 
 
 @asynccontextmanager

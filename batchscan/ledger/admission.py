@@ -37,6 +37,8 @@ _PROBLEM = msgspec.json.Decoder(Problem)
 RACY_NS = 2_000_000_000
 """A file modified this shortly before it was read may change again without a new time stamp."""
 
+_NOTE_SEEN = upsert(seen).on_conflict_do_nothing()
+
 
 class Admission:
     """Admits inputs of one run at the ledger's scope."""
@@ -49,7 +51,7 @@ class Admission:
     async def known(self, locations: Sequence[bytes]) -> dict[bytes, Known]:
         """Look up what is known of files, by absolute path in raw bytes; at most a few hundred."""
         statement = queries.known(self._scope, locations)
-        return await self._ledger.read(lambda c: {row.location: _known(row) for row in c.execute(statement)})
+        return await self._ledger.read(lambda c: dict(map(_known, c.execute(statement))))
 
     async def admit(
         self,
@@ -230,17 +232,20 @@ def _first_seen(connection: Connection, run: int, items: Sequence[Item]) -> list
     ]
     if not rows:
         return []
-    connection.execute(upsert(seen).on_conflict_do_nothing(), rows)
+    if connection.execute(_NOTE_SEEN, rows).rowcount == len(rows):
+        return [None] * len(rows)
     digests = {row["digest"] for row in rows}
     statement = select(seen.c.digest, seen.c.key, seen.c.path).where(
         seen.c.run == run, seen.c.digest.in_(digests)
     )
-    firsts = {row.digest: row for row in connection.execute(statement)}
-    return [None if firsts[row["digest"]].key == row["key"] else firsts[row["digest"]].path for row in rows]
+    firsts = {digest: (key, path) for digest, key, path in connection.execute(statement)}
+    return [None if firsts[row["digest"]][0] == row["key"] else firsts[row["digest"]][1] for row in rows]
 
 
-def _known(row: Record[Any]) -> Known:
-    found = Artifact(row.digest, row.size, row.file_count, _NOTES.decode(row.notes))
-    refusal = None if row.refusal is None else _PROBLEM.decode(row.refusal)
-    found_standing = None if row.state is None else standing(row)
-    return Known(FileStat(row.size, row.mtime_ns, row.inode), Content(found, refusal), found_standing)
+def _known(row: Record[*tuple[Any, ...]]) -> tuple[bytes, Known]:
+    location, size, mtime_ns, inode, digest, file_count, notes, refusal, state = row[:9]
+    content = Content(
+        Artifact(digest, size, file_count, _NOTES.decode(notes)),
+        None if refusal is None else _PROBLEM.decode(refusal),
+    )
+    return location, Known(FileStat(size, mtime_ns, inode), content, None if state is None else standing(row))

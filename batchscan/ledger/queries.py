@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, select, tuple_
 
 from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
 from batchscan.ledger.standing import CURRENT_VERDICT, select_standing
@@ -105,23 +105,26 @@ def waiting_page(
     )
 
 
+_KNOWN = (
+    select_standing(
+        file.c.location,
+        file.c.size,
+        file.c.mtime_ns,
+        file.c.inode,
+        file.c.digest,
+        artifact.c.file_count,
+        artifact.c.notes,
+        artifact.c.problem.label("refusal"),
+    )
+    .select_from(
+        file.join(artifact, artifact.c.digest == file.c.digest)
+        .outerjoin(scan, and_(scan.c.scope == bindparam("scope"), scan.c.digest == file.c.digest))
+        .outerjoin(verdict, CURRENT_VERDICT)
+    )
+    .where(file.c.location.in_(bindparam("at", expanding=True)))
+)
+
+
 def known(scope: int, at: Sequence[bytes]) -> Select[Any]:
     """The stat cache's files at these locations, with what their content is and how it stands."""
-    return (
-        select_standing(
-            file.c.location,
-            file.c.size,
-            file.c.mtime_ns,
-            file.c.inode,
-            file.c.digest,
-            artifact.c.file_count,
-            artifact.c.notes,
-            artifact.c.problem.label("refusal"),
-        )
-        .select_from(
-            file.join(artifact, artifact.c.digest == file.c.digest)
-            .outerjoin(scan, and_(scan.c.scope == scope, scan.c.digest == file.c.digest))
-            .outerjoin(verdict, CURRENT_VERDICT)
-        )
-        .where(file.c.location.in_(at))
-    )
+    return _KNOWN.params(scope=scope, at=at)

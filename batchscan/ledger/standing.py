@@ -125,34 +125,39 @@ CURRENT_VERDICT = and_(
 """Joins a scan with the verdict that stands; older engines' verdicts are history."""
 
 
+_STANDING = (
+    scan.c.state,
+    scan.c.attempt,
+    scan.c.polls,
+    scan.c.submitted_at,
+    scan.c.problem,
+    scan.c.run.label("failed_by"),
+    verdict.c.result,
+    verdict.c.scanned_at,
+    verdict.c.expires_at,
+    verdict.c.run.label("fetched_by"),
+)
+_WIDTH = len(_STANDING)
+
+
 def select_standing(*columns: ColumnElement[Any]) -> Select[Any]:
-    """Select ``columns`` and what ``standing`` needs; the caller joins ``scan`` and ``verdict``."""
-    return select(
-        *columns,
-        scan.c.state,
-        scan.c.attempt,
-        scan.c.polls,
-        scan.c.submitted_at,
-        scan.c.problem,
-        scan.c.run.label("failed_by"),
-        verdict.c.result,
-        verdict.c.scanned_at,
-        verdict.c.expires_at,
-        verdict.c.run.label("fetched_by"),
-    )
+    """Select ``columns``, then what ``standing`` needs; the caller joins ``scan`` and ``verdict``."""
+    return select(*columns, *_STANDING)
 
 
-def standing(row: Record[Any]) -> Standing:
+def standing(row: Record[*tuple[Any, ...]]) -> Standing:
     """Read a row of ``select_standing`` whose ``scan`` is there."""
-    judged = row.result is not None
+    # By position: names cost more than all else here, and a quiet night reads a million such rows.
+    state, attempt, polls, submitted_at, problem, failed_by, *judged = row[-_WIDTH:]
+    result, scanned_at, expires_at, fetched_by = judged
     return Standing(
-        state=ScanState(row.state),
-        verdict=_VERDICT.decode(row.result) if judged else None,
-        problem=None if row.problem is None else _PROBLEM.decode(row.problem),
-        run=row.fetched_by if judged else row.failed_by,
-        attempts=row.attempt,
-        polls=row.polls,
-        submitted_at=row.submitted_at,
-        scanned_at=row.scanned_at,
-        expires_at=row.expires_at,
+        state=ScanState(state),
+        verdict=None if result is None else _VERDICT.decode(result),
+        problem=None if problem is None else _PROBLEM.decode(problem),
+        run=failed_by if result is None else fetched_by,
+        attempts=attempt,
+        polls=polls,
+        submitted_at=submitted_at,
+        scanned_at=scanned_at,
+        expires_at=expires_at,
     )

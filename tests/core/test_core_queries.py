@@ -28,10 +28,10 @@ READS: dict[str, Callable[[], Select[Any]]] = {
 
 
 async def plan(shelf: Bench, statement: Select[Any]) -> list[str]:
-    compiled = statement.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
-    values = tuple((compiled.params or {})[name] for name in compiled.positiontup or [])
+    compiled = statement.compile(dialect=sqlite.dialect()).construct_expanded_state()
+    values = tuple(compiled.parameters[name] for name in compiled.positiontup or [])
     rows = await shelf.ledger.read(
-        lambda c: c.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values).fetchall()
+        lambda c: c.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled.statement}", values).fetchall()
     )
     return [str(row[3]) for row in rows]
 
