@@ -138,53 +138,85 @@ def _end_positions(view: memoryview) -> Iterator[int]:
             yield at
 
 
+class _Directory(NamedTuple):
+    """What an end record, or its ZIP64 twin, says of the central directory."""
+
+    record: int  # where the record starts
+    disk: int
+    first_disk: int
+    here: int
+    total: int
+    size: int
+    offset: int
+    disks: int = 1
+
+
 def _layouts(view: memoryview, at: int) -> Iterator[_End]:
     """Where the central directory of this end record may be.
 
     First where zipfile looks (it ends where the end record starts), then where Go's archive/zip looks
-    first (the stated offset).
+    first (the stated offset). A ZIP64 record counts right in front of its locator, as zipfile has it, and
+    behind the end record's own words where only the locator leads to it.
     """
-    _, disk, first_disk, here, total, size, offset, comment = _END.unpack_from(view, at)
+    *fields, comment = _END.unpack_from(view, at)[1:]
+    short = _Directory(at, *fields)
     notes = set()
     if comment:
         notes.add("comment")
     if at + _END.size + comment != len(view):
         notes.add("suffix-data" if at + _END.size + comment < len(view) else "cut-comment")
-    stop = at
-    wide = _wide_end(view, at)
-    if wide is not None:
-        stop, disk, first_disk, here, count, size, offset, disks = wide
-        notes.add("zip64")
-        if total not in (_MAX16, count):
-            notes.add("lying-count")
-        if disks > 1:
-            notes.add("split-archive")
-        total = count
-    if disk or first_disk or here != total:
+    near, far = _wide_records(view, at)
+    if near is not None:
+        yield from _places(view, near, notes | _wide_notes(near, short), wide=True)
+        return
+    if far is not None and far[-4:-1] != short[-4:-1]:  # count, size and offset
+        yield from _places(view, short, notes | {"ambiguous-directory"}, wide=False)
+    else:
+        yield from _places(view, short, notes, wide=False)
+    if far is not None:
+        yield from _places(view, far, notes | _wide_notes(far, short), wide=True)
+
+
+def _wide_notes(wide: _Directory, short: _Directory) -> set[str]:
+    notes = {"zip64"}
+    if short.total not in (_MAX16, wide.total):
+        notes.add("lying-count")
+    if wide.disks > 1:
+        notes.add("split-archive")
+    return notes
+
+
+def _places(view: memoryview, told: _Directory, notes: set[str], *, wide: bool) -> Iterator[_End]:
+    stop, total, size, offset = told.record, told.total, told.size, told.offset
+    if told.disk or told.first_disk or told.here != total:
         notes.add("split-archive")
     start = stop - size
     if start != offset and view[offset : offset + 4] == _CENTRAL_SIGNATURE:
         notes.add("ambiguous-directory")
     if start >= 0:
-        yield _End(start, stop, start - offset, total, wide is not None, frozenset(notes))
+        yield _End(start, stop, start - offset, total, wide, frozenset(notes))
     if start != offset and offset + size <= stop:
-        yield _End(offset, offset + size, 0, total, wide is not None, frozenset(notes | {"hidden-data"}))
+        yield _End(offset, offset + size, 0, total, wide, frozenset(notes | {"hidden-data"}))
 
 
-def _wide_end(view: memoryview, at: int) -> tuple[int, int, int, int, int, int, int, int] | None:
-    """The ZIP64 end record of the end record at ``at``: its place, its fields, the number of disks."""
+def _wide_records(view: memoryview, at: int) -> tuple[_Directory | None, _Directory | None]:
+    """The ZIP64 records of the end record at ``at``: right in front of the locator, and where it says."""
     place = at - _LOCATOR.size
     if place < 0:
-        return None
+        return None, None
     signature, _, stated, disks = _LOCATOR.unpack_from(view, place)
     if signature != b"PK\x06\x07":
-        return None
-    for start in (place - _END64.size, stated):
-        if 0 <= start <= place - _END64.size:
-            signature, disk, first_disk, here, count, size, offset = _END64.unpack_from(view, start)
-            if signature == b"PK\x06\x06":
-                return start, disk, first_disk, here, count, size, offset, disks
-    return None
+        return None, None
+    near, far = (
+        _wide_record(view, start, disks) if 0 <= start <= place - _END64.size else None
+        for start in (place - _END64.size, stated)
+    )
+    return near, far
+
+
+def _wide_record(view: memoryview, start: int, disks: int) -> _Directory | None:
+    signature, *fields = _END64.unpack_from(view, start)
+    return _Directory._make((start, *fields, disks)) if signature == b"PK\x06\x06" else None
 
 
 def _is_readable(view: memoryview, end: _End) -> bool:

@@ -75,6 +75,10 @@ class _Refused(Exception):  # noqa: N818 - an internal jump to the next entry, n
         self.signal = signal
 
 
+def _is_directory(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith("/")  # zipfile's own test raises for an empty name
+
+
 def _suspicious(rule: FusedRule, text: str) -> Signal:
     return Signal(RiskLevel.SUSPICIOUS, rule, text)
 
@@ -109,7 +113,7 @@ def read_zip(content: bytes, limits: Limits | None = None) -> Contents:
         text = f"archive comment of {len(comment)} bytes: content outside of the entries"
         reader.signals.append(_suspicious(FusedRule.OBFUSCATION, text))
     reader.signals.extend(_outside_entries(content, reader.spans))
-    file_count = sum(not info.is_dir() for info in infos)
+    file_count = sum(not _is_directory(info) for info in infos)
     return Contents(reader.files, file_count, tuple(reader.signals))
 
 
@@ -133,7 +137,7 @@ class _Reader:
             self.spans.append((info.header_offset, end))
             name = _checked_name(info)
             self._refuse_kind(info, start, end)
-            if info.is_dir():
+            if _is_directory(info):
                 return
             self._refuse_collision(name)
             data = self._inflate(info, start, end)
