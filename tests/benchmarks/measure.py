@@ -8,6 +8,7 @@ behind even by a harness that was killed.
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -153,6 +154,18 @@ def run(
     """
     with Child(argv, env) as child:
         return child.wait(limit_s, codes)
+
+
+def end_children() -> None:
+    """Kill what this process has started and not waited for.
+
+    A signal may come between a child's start and the moment when somebody is there to end it; the kernel
+    knows it all the same.
+    """
+    me = os.getpid()
+    for text in Path(f"/proc/{me}/task/{me}/children").read_text().split():
+        os.kill(int(text), signal.SIGKILL)
+        os.waitpid(int(text), 0)
 
 
 def python(script: str, *args: str | Path) -> list[str | Path]:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, cast
 from figures import Finding, shown, table
 from lab import Lab
 from machine import Witness
-from measure import BenchmarkError
+from measure import BenchmarkError, end_children
 from report import NAMES, Record, load, render, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -27,6 +29,8 @@ def main() -> int:
     unknown = [name for name in args.names if name not in NAMES]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    for number in _STOPS:  # also where a shell had it ignored
+        signal.signal(number, signal.default_int_handler)
     names = args.names or ([] if args.write else list(NAMES))
     work = Path(args.work_dir or tempfile.mkdtemp(prefix="batchscan-bench-")).absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -39,12 +43,15 @@ def main() -> int:
             if args.json is not None:
                 save(args.json, name, record)
     except KeyboardInterrupt:
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_IGN)  # clearing up is short
         print("stopped", file=sys.stderr)
         return 130
     except BenchmarkError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1
     finally:
+        end_children()
         if args.work_dir is None and not args.keep:
             shutil.rmtree(work, ignore_errors=True)
     if args.write:

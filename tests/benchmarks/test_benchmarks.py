@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,25 @@ def test_an_unknown_name_is_refused() -> None:
     )
     assert done.returncode == 2
     assert "start, submit, cap, cold, night, poll" in done.stderr
+
+
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_harness_leaves_no_process_and_no_directory(tmp_path: Path, number: int) -> None:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, HARNESS, "cold", "--quick"], env=env, start_new_session=True
+    ) as run_py:
+        while len(started := children(run_py.pid)) < 2:  # the engine, and the scan that uses it
+            assert run_py.poll() is None
+            time.sleep(0.01)
+        run_py.send_signal(number)
+        assert run_py.wait(30) == 130
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_takes_too_long_is_ended_and_told() -> None:
