@@ -166,7 +166,7 @@ class Pipeline:
         async with aclosing(self._candidates) as batches:
             async for batch in batches:
                 candidates = await self._waiting.unreported(batch) if self._resumed else batch
-                self._stats.found -= len(batch) - len(candidates)  # counted when they were taken up
+                self._stats.found += len(candidates)  # the others were counted when they were taken up
                 self._inputs += len(candidates)
                 await self._admit(candidates)
         self._discovered = True

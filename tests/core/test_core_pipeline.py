@@ -59,6 +59,7 @@ async def test_every_input_has_one_row(table: Bench, tmp_path: Path, cloud: Serv
     run = await table.new_run()
     ending = await scan(table, run, [*inputs(root), broken])
     assert ending == Ending(drained=False, stopped=None, pending=0)
+    assert table.stats.found == 6
     assert outcomes(run) == {
         "skill-0000.zip": "scanned",
         "skill-0001.zip": "scanned",
@@ -144,7 +145,7 @@ async def test_a_drained_run_is_resumed(table: Bench, tmp_path: Path, cloud: Ser
     assert rows_of(run.report)[: len(before)] == before
     assert len(outcomes(run)) == 31
     assert len(cloud.received) == len(set(cloud.received)) == 30
-    assert table.stats.waiting == 0
+    assert (table.stats.waiting, table.stats.found) == (0, 31)
 
 
 async def test_a_drain_that_comes_when_all_is_done_changes_nothing(
