@@ -9,7 +9,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from hostile_quine import quine
 
 SKILL_MD = b"---\nname: demo\ndescription: A demo skill.\n---\n\n# Demo\n"
 GIB = 1 << 30
@@ -30,6 +32,7 @@ class Entry:
     disk: int = 0
     offset: int | None = None
     local_name: bytes | None = None
+    crc: int | None = None
 
 
 SKILL = Entry(b"SKILL.md", SKILL_MD)
@@ -54,7 +57,7 @@ def build(
         at = len(out) if entry.offset is None else entry.offset
         size = len(entry.content) if entry.size is None else entry.size
         packed = len(entry.content) if entry.packed is None else entry.packed
-        crc = zlib.crc32(entry.content)
+        crc = zlib.crc32(entry.content) if entry.crc is None else entry.crc
         name = entry.name if entry.local_name is None else entry.local_name
         if entry.offset is None:
             out += struct.pack(
@@ -130,8 +133,46 @@ def overlapping() -> bytes:
     return build([SKILL, Entry(b"SKILL.md", SKILL_MD, offset=0), Entry(b"b", b"b")])
 
 
+def overlapping_bomb() -> bytes:
+    """Three hundred entries over one piece of a megabyte of zeros: the compact kind of bomb."""
+    packer = zlib.compressobj(9, wbits=-15)
+    packed = packer.compress(b"\0" * (1 << 20)) + packer.flush()
+    crc = zlib.crc32(b"\0" * (1 << 20))
+    bomb = Entry(b"zeros-000", packed, method=8, size=1 << 20, crc=crc)
+    at = 30 + len(SKILL.name) + len(SKILL.content)
+    others = [replace(bomb, name=b"zeros-%03d" % number, offset=at) for number in range(1, 300)]
+    return build([SKILL, bomb, *others])
+
+
+def nested_bomb(levels: int = 3, copies: int = 8, mib: int = 4) -> bytes:
+    """ZIPs in ZIPs, each level several times, around zeros: 2 GiB in a few kilobytes."""
+    content, name = b"\0" * (mib << 20), "zeros-{}"
+    for level in range(levels):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            if level == levels - 1:
+                archive.writestr("SKILL.md", SKILL_MD)
+            for number in range(copies):
+                archive.writestr(zipfile.ZipInfo(name.format(number), (2000, 1, 1, 0, 0, 0)), content, 8)
+        content, name = out.getvalue(), f"level-{level}-{{}}.zip"
+    return content
+
+
 def zip64() -> bytes:
     return build(wide=True)
+
+
+def zip64_lying_count() -> bytes:
+    """A trillion entries, says the end record."""
+    return build(count=1 << 40, wide=True)
+
+
+def zip64_elsewhere() -> bytes:
+    """A ZIP64 record that only its locator leads to, and that names another directory."""
+    wide = build([SKILL, Entry(b"second", b"2")], wide=True)
+    at, end = wide.rindex(b"PK\6\7"), wide.rindex(b"PK\5\6")
+    short = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, 0, 0, 0)
+    return wide[:at] + b"#" * 60 + wide[at:end] + short
 
 
 def zip64_extra() -> bytes:
@@ -193,6 +234,20 @@ def nul_name() -> bytes:
 
 def control_name() -> bytes:
     return named(b"a\x1b[2Jb")
+
+
+def newline_name() -> bytes:
+    """A name that would forge a second line."""
+    return named(b"a.md\nerror: all is well\r\n")
+
+
+def empty_name() -> bytes:
+    return named(b"")
+
+
+def long_name() -> bytes:
+    """As long as a name can be."""
+    return named(b"n" * 0xFFFF)
 
 
 def rtl_name() -> bytes:
@@ -296,7 +351,17 @@ CORPUS: dict[str, Callable[[], bytes]] = {
     made.__name__: made
     for made in (
         *(plain_skill, empty_archive, text_file, truncated, without_end, flat_bomb, real_bomb, overlapping),
-        *(zip64, zip64_extra, lying_size, lying_count, beyond_the_end, duplicate_names, case_collision),
+        *(overlapping_bomb, nested_bomb, quine, zip64_lying_count, zip64_elsewhere, newline_name, empty_name),
+        *(
+            long_name,
+            zip64,
+            zip64_extra,
+            lying_size,
+            lying_count,
+            beyond_the_end,
+            duplicate_names,
+            case_collision,
+        ),
         *(traversal, backslash_traversal, absolute, unc, drive, nul_name, control_name, rtl_name, emoji_name),
         *(undecodable_name, symlink, device, encrypted, split, prefixed, prefixed_and_counted, suffixed),
         *(two_archives, archive_in_comment, signature_in_comment, cut_comment, many, unsupported_method),
