@@ -65,6 +65,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     first_poll_s: float
     poll_interval_s: float
     deadline_s: float
+    poll_growth: float = 0.0
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -73,7 +74,12 @@ PRESETS: Mapping[str, Preset] = {
     "intl": Preset(create_rate=20, result_rate=100, first_poll_s=300, poll_interval_s=60, deadline_s=6000),
     "china": Preset(create_rate=3, result_rate=20, first_poll_s=300, poll_interval_s=60, deadline_s=6000),
     "embedded": Preset(
-        create_rate=None, result_rate=None, first_poll_s=0.25, poll_interval_s=0.5, deadline_s=1800
+        create_rate=None,
+        result_rate=None,
+        first_poll_s=0.25,
+        poll_interval_s=0.5,
+        deadline_s=1800,
+        poll_growth=0.25,
     ),
 }
 

@@ -182,6 +182,7 @@ class Execution:
         timing = Timing(
             first_poll_s=_given(config.first_poll_s, preset.first_poll_s),
             poll_interval_s=_given(config.poll_interval_s, preset.poll_interval_s),
+            poll_growth=preset.poll_growth if config.poll_interval_s is None else 0.0,
             deadline_s=_given(config.deadline_s, preset.deadline_s),
         )
         return Stages(

@@ -50,7 +50,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         first_poll_s: from acceptance to the first poll.
-        poll_interval_s: between polls.
+        poll_interval_s: between polls, at least.
+        poll_growth: or this part of the time since acceptance, where that is longer: what takes long is
+            asked for less often. 0 polls evenly, as the vendor advises.
         deadline_s: from acceptance until the run gives up.
         lease_s: how long a claim holds: longer than the longest call.
         retention_s: how long the service keeps a result.
@@ -60,6 +62,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     first_poll_s: float
     poll_interval_s: float
+    poll_growth: float = 0.0
     deadline_s: float
     lease_s: float = 300.0
     retention_s: float = 90 * 86400.0
@@ -105,7 +108,8 @@ class Stages:
     def farthest_s(self) -> float:
         """No wake-up is set further ahead than this."""
         timing = self._timing
-        return max(timing.first_poll_s, timing.poll_interval_s, timing.lease_s, self._backoff.most_s)
+        longest_s = max(timing.poll_interval_s, timing.poll_growth * timing.deadline_s)
+        return max(timing.first_poll_s, longest_s, timing.lease_s, self._backoff.most_s)
 
     async def submit(self, digest: bytes) -> Next:
         """Send the digest's bytes to the service, if the ledger says that they are to be sent.
@@ -256,7 +260,8 @@ class Stages:
         return delay_s
 
     async def _still_scanning(self, poll: Poll) -> Next:
-        at = self._clock() + self._timing.poll_interval_s
+        now = self._clock()
+        at = now + max(self._timing.poll_interval_s, self._timing.poll_growth * (now - poll.submitted_at))
         await self._scans.postpone(poll, next_at=at, problem=None)
         return GivenUp() if self._overdue(poll) else Wake(Stage.POLL, at)
 

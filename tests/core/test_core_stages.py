@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -388,6 +389,19 @@ async def test_at_the_deadline_it_is_given_up_and_the_scan_goes_on(steps: Steps,
     steps.clock.now = T0 + 6059
     assert await steps.poll() == GivenUp()
     assert await steps.told("state", "next_at") == ("scanning", T0 + 6119)
+
+
+async def test_what_takes_long_is_asked_for_less_often_where_polling_grows(
+    steps: Steps, cloud: Service
+) -> None:
+    steps.stages = steps.fresh(timing=msgspec.structs.replace(TIMING, poll_growth=0.25))
+    await steps.accepted()
+    cloud.always[RESULT] = state("SCANNING")
+    steps.clock.now = T0 + 300
+    assert await steps.poll() == Wake(Stage.POLL, T0 + 300 + 75)
+    steps.clock.now = T0 + 800
+    assert await steps.poll() == Wake(Stage.POLL, T0 + 800 + 200)
+    assert steps.stages.farthest_s >= 0.25 * TIMING.deadline_s
 
 
 async def test_polls_that_fail_wait_and_end_with_the_deadline(steps: Steps, cloud: Service) -> None:
