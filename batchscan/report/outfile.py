@@ -43,7 +43,9 @@ def open_locked(path: Path, *, exclusive: bool = False) -> int:
 
 def _open(path: Path, *, exclusive: bool) -> int:
     try:
-        descriptor = os.open(path, _FLAGS | os.O_CREAT | (os.O_EXCL if exclusive else 0), 0o644)
+        # a report in a private directory stays private when it is moved out of there
+        mode = 0o644 if path.parent.stat().st_mode & 0o077 else 0o600
+        descriptor = os.open(path, _FLAGS | os.O_CREAT | (os.O_EXCL if exclusive else 0), mode)
     except FileExistsError as error:
         raise UsageError(
             f"{path}: exists; name another output file, or replace it with --overwrite"

@@ -14,7 +14,7 @@ from rich.text import Text
 from batchscan.models import SUMMARY_SCHEMA, Outcome, Problem, RiskLevel, RunState
 from batchscan.report.rows import load_schema
 from batchscan.report.tally import Finding
-from batchscan.report.text import displayable, duration
+from batchscan.report.text import displayable, duration, printable_json
 
 _PIPE_WIDTH = 10_000  # wide enough for any path, so that nothing is folded
 _NARROW_WIDTH = 60  # below, paths get lines of their own
@@ -74,7 +74,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def encode_summary(summary: Summary) -> bytes:
     """Encode as one JSON object on one line."""
-    return msgspec.json.encode(summary) + b"\n"
+    return printable_json(msgspec.json.encode(summary)) + b"\n"
 
 
 def summary_schema() -> dict[str, Any]:

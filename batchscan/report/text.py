@@ -4,6 +4,7 @@ A skill's file name is chosen by its author. Shown raw it could move the cursor,
 reverse what the eye reads; a lone surrogate in it would stop the JSON encoder.
 """
 
+import json
 import re
 
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -30,6 +31,18 @@ def printable_lines(text: str) -> str:
 def displayable(text: str, encoding: str) -> str:
     """Escape like ``printable``, and also what ``encoding`` cannot say (a terminal that knows only ASCII)."""
     return printable(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def printable_json(document: bytes) -> bytes:
+    r"""Escape in one line of JSON what does not print: the same document, and safe on a terminal.
+
+    The encoder escapes what JSON demands. DEL, the control characters from U+0080 to U+009F, bidi overrides
+    and line separators are not among that.
+    """
+    text = document.decode()
+    if text.isprintable():
+        return document
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text).encode()
 
 
 def encodable(text: str) -> str:
