@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import msgspec
@@ -89,7 +89,7 @@ class Execution:
         """
         sources = draft.sources
         mode = Mode.REPLACE if draft.request.replace else Mode.NEW
-        async with open_report(draft.report, mode=mode, run_id=draft.run_id) as writer:
+        async with self._opened(draft.report, mode, draft.run_id) as writer:
             if draft.spool is not None:
                 await asyncio.to_thread(draft.spool.keep, self._config.state_dir, draft.run_id)
                 kept = spool_path(self._config.state_dir, draft.run_id)
@@ -109,8 +109,12 @@ class Execution:
         sources = await asyncio.to_thread(named_sources, record.request, stdin)
         mode = Mode.REPLACE if record.request.replace else Mode.RESUME
         self._stats.requests.update(record.counts)
-        async with open_report(record.report, mode=mode, run_id=record.run_id) as writer:
+        async with self._opened(record.report, mode, record.run_id) as writer:
             return await self._finish(record, sources, writer, terms, resumed=True)
+
+    def _opened(self, report: Path, mode: Mode, run_id: str) -> AbstractAsyncContextManager[ReportWriter]:
+        private = report.is_relative_to(self._config.state_dir)
+        return open_report(report, mode=mode, run_id=run_id, private=private)
 
     async def _finish(
         self, record: RunRecord, sources: list[Source], writer: ReportWriter, terms: Terms, *, resumed: bool

@@ -42,8 +42,10 @@ class Mode(StrEnum):
 
 
 @asynccontextmanager
-async def open_report(path: Path, *, mode: Mode, run_id: str) -> AsyncIterator["ReportWriter"]:
-    """Open a report and keep every other run off it until the block ends.
+async def open_report(
+    path: Path, *, mode: Mode, run_id: str, private: bool = False
+) -> AsyncIterator["ReportWriter"]:
+    """Open a report and keep every other run off it until the block ends; ``private``: for its owner alone.
 
     Leaving the block only lets go of the file: a report is whole after ``finish``, and can be resumed
     before.
@@ -53,7 +55,7 @@ async def open_report(path: Path, *, mode: Mode, run_id: str) -> AsyncIterator["
             or another live run writes it.
         ReportError: what is there is not the report of ``run_id``, or the disk failed.
     """
-    writer = ReportWriter(path, mode=mode, run_id=run_id)
+    writer = ReportWriter(path, mode=mode, run_id=run_id, private=private)
     try:
         await _to_the_end(asyncio.to_thread(writer._open))  # noqa: SLF001 - only this pair opens and closes
         yield writer
@@ -68,10 +70,11 @@ class ReportWriter:
     within a line because of it.
     """
 
-    def __init__(self, path: Path, *, mode: Mode, run_id: str) -> None:
+    def __init__(self, path: Path, *, mode: Mode, run_id: str, private: bool) -> None:
         self._shown = path  # as the operator wrote it: for messages
         self._target = Path(os.path.realpath(path))  # a symlink stays one; what it leads to is replaced
         self._mode = mode
+        self._private = private
         self._run_id = run_id
         self._path = Path(f"{self._target}.{run_id}.partial") if mode is Mode.REPLACE else self._target
         self._successor = Path(f"{self._target}.{run_id}.rewrite")
@@ -249,7 +252,8 @@ class ReportWriter:
         outfile.sync_directory(self._path)
 
     def _open(self) -> None:
-        self._descriptors.append(outfile.open_locked(self._target, exclusive=self._mode is Mode.NEW))
+        exclusive, private = self._mode is Mode.NEW, self._private
+        self._descriptors.append(outfile.open_locked(self._target, exclusive=exclusive, private=private))
         try:
             if self._has_replaced():
                 self._path = self._target

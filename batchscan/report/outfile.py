@@ -18,19 +18,20 @@ _FLAGS = os.O_RDWR | os.O_APPEND  # for both, so that not even a FIFO holds us u
 _BLOCK_BYTES = 1 << 16
 
 
-def open_locked(path: Path, *, exclusive: bool = False) -> int:
+def open_locked(path: Path, *, exclusive: bool = False, private: bool = False) -> int:
     """Open for appending and reading, creating the file if needed, and lock it. Returns the descriptor.
 
     Args:
         path: the file; its directory must exist.
         exclusive: refuse a file that exists.
+        private: a new file is for its owner alone.
 
     Raises:
         UsageError: it exists although ``exclusive``, is no regular file, cannot be written, has no
             directory, or another process holds the lock.
     """
     for _ in range(_OPEN_TRIES):
-        descriptor = _open(path, exclusive=exclusive)
+        descriptor = _open(path, exclusive=exclusive, private=private)
         try:
             if _lock(descriptor, path):
                 return descriptor
@@ -41,11 +42,10 @@ def open_locked(path: Path, *, exclusive: bool = False) -> int:
     raise UsageError(f"{path}: was replaced again and again while opening; another program writes there")
 
 
-def _open(path: Path, *, exclusive: bool) -> int:
+def _open(path: Path, *, exclusive: bool, private: bool) -> int:
     try:
-        # a report in a private directory stays private when it is moved out of there
-        mode = 0o644 if path.parent.stat().st_mode & 0o077 else 0o600
-        descriptor = os.open(path, _FLAGS | os.O_CREAT | (os.O_EXCL if exclusive else 0), mode)
+        flags = _FLAGS | os.O_CREAT | (os.O_EXCL if exclusive else 0)
+        descriptor = os.open(path, flags, 0o600 if private else 0o644)
     except FileExistsError as error:
         raise UsageError(
             f"{path}: exists; name another output file, or replace it with --overwrite"
