@@ -13,9 +13,17 @@ SIZES = {"2 KB": 2_000, "20 KB": 20_000, "1 MB": 1_000_000, "7 MB": 6_990_000}
 _COUNTS = {"2 KB": 1000, "20 KB": 1000, "1 MB": 120, "7 MB": 30}
 _QUICK = 10
 
-FLOOR, OURS, RUN = "floor", "batchscan, client", "batchscan, whole run"
+FLOOR, EXCHANGE = "floor", "aiohttp alone"
+OURS, RUN = "batchscan, client", "batchscan, whole run"
 SDK, SDK_THREADS, SDK_ASYNC = "SDK, sequential", f"SDK, {THREADS} threads", f"SDK, async, {TASKS} tasks"
-_WAYS = {FLOOR: "floor", OURS: "ours", SDK: "sdk", SDK_THREADS: "sdk-threads", SDK_ASYNC: "sdk-async"}
+_WAYS = {
+    FLOOR: "floor",
+    EXCHANGE: "exchange",
+    OURS: "ours",
+    SDK: "sdk",
+    SDK_THREADS: "sdk-threads",
+    SDK_ASYNC: "sdk-async",
+}
 _CPU, _RATE = "CPU ms", "files/s"
 
 
@@ -33,9 +41,9 @@ def bench(lab: Lab) -> Finding:
                     done = run(python("worker.py", way, server.url, tree), lab.env).json
                     _enter(table, f"{name}: {case}", done["cpu_s"], done["wall_s"], done["count"])
                 _whole_run(lab, table, f"{name}: {RUN}", server, tree, one, count + WARM)
-            for case in (OURS, RUN, SDK_THREADS, SDK_ASYNC):
+            for case in (EXCHANGE, OURS, RUN, SDK_THREADS, SDK_ASYNC):
                 table.ratio(f"{name}: {case}", f"{name}: {SDK}", _CPU, name="CPU vs SDK sequential")
-            for case in (OURS, RUN, SDK):
+            for case in (EXCHANGE, OURS, RUN, SDK):
                 table.ratio(f"{name}: {case}", f"{name}: {FLOOR}", _CPU, name="CPU vs floor")
             for case in (OURS, RUN):
                 table.ratio(f"{name}: {case}", f"{name}: {SDK_THREADS}", _RATE, name="rate vs SDK threads")

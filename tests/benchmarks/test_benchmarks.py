@@ -61,6 +61,25 @@ def test_a_stopped_harness_leaves_no_process_and_no_directory(tmp_path: Path, nu
     assert list(tmp_path.iterdir()) == []
 
 
+def test_children_that_nobody_waits_for_are_ended() -> None:
+    script = (
+        "import subprocess, measure;"
+        "pids = [subprocess.Popen(['sleep', '60']).pid for _ in range(2)];"
+        "measure.end_children(); print(*pids)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=HARNESS.parent,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def test_a_process_that_takes_too_long_is_ended_and_told() -> None:
     with pytest.raises(BenchmarkError, match="not done within"):
         run([sys.executable, "-c", "import time; time.sleep(60)"], os.environ, limit_s=0.2)
