@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from batchscan import logs
-from batchscan.config import Config, load
+from batchscan.config import Config
 from batchscan.connect import Access, Standalone, find_access, run_standalone
 from batchscan.errors import UsageError
 from batchscan.execution import Terms
@@ -22,6 +22,7 @@ from batchscan.report.console import open_console
 from batchscan.report.progress import Progress
 from batchscan.report.summary import Summary, encode_summary, render
 from batchscan.session import LEDGER_FILE, Session, open_session, open_state
+from batchscan.settings import Recorded, Settled, settle
 from batchscan.signals import drain_then_abort
 from batchscan.spool import Spool
 from batchscan.stats import Stats
@@ -69,7 +70,8 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
     Raises:
         BatchscanError: it could not be done.
     """
-    config = _configured(settings)
+    settled = _settled(settings)
+    config = settled.config
     terms = ends.terms()
     if not inputs.sources and not inputs.manifests:
         raise UsageError("nothing to scan: name a directory, a skill ZIP, or a --manifest")
@@ -81,7 +83,9 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
         include=inputs.include,
         exclude=inputs.exclude,
         endpoint=config.endpoint,
+        endpoint_name=settled.endpoint_name,
         profile=config.profile,
+        settings=settled.to_record(),
     )
     # Before anything is made. A dry run sends nothing, so it needs no key.
     access = None if dry_run else find_access(config)
@@ -112,9 +116,7 @@ def resume(settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show)
     config = _configured(settings)
     terms = ends.terms()
     record = asyncio.run(_resumable(config, run_id))
-    config = config.model_copy(
-        update={"endpoint": record.request.endpoint, "profile": record.request.profile}
-    )
+    config = _settled(settings, record).config
     access = find_access(config)
     _enter_directory(record)
 
@@ -143,9 +145,20 @@ def engine(settings: dict[str, Any], standalone: Standalone) -> int:
 
 
 def _configured(settings: dict[str, Any]) -> Config:
-    config = load(settings)
-    logs.configure(config.log_level, json=not sys.stderr.isatty())
-    return config
+    return _settled(settings).config
+
+
+def _settled(settings: dict[str, Any], resumed: RunRecord | None = None) -> Settled:
+    """Settle the settings, those of a run that is resumed before environment and file; and log from now."""
+    recorded = None
+    if resumed is not None:
+        request = resumed.request
+        recorded = Recorded(
+            resumed.run_id, request.endpoint, request.endpoint_name, request.profile, request.settings
+        )
+    settled = settle(settings, recorded)
+    logs.configure(settled.config.log_level, json=not sys.stderr.isatty())
+    return settled
 
 
 def _enter_directory(record: RunRecord) -> None:

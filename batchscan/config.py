@@ -1,10 +1,9 @@
-"""Settings: flags before environment before defaults, checked once, then frozen.
+"""What can be set, in which form, and what holds where nobody sets it.
 
-Every setting can be given as ``BATCHSCAN_<NAME>`` in the environment. What a setting is where nobody
+``settings`` finds out who set what; here each value is checked by itself. What a setting is where nobody
 gives it may depend on the endpoint: those are the presets. No secret is a setting.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +13,15 @@ import msgspec
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from batchscan.errors import UsageError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 LIMIT_BYTES = 7_000_000
 LARGEST_LIMIT_BYTES = 7_340_032
 """The vendor says 7 MB and not which: below 7,000,000 is safe, up to 7 MiB may be tried."""
 
-_PREFIX = "BATCHSCAN_"
+PREFIX = "BATCHSCAN_"
+"""Of the variables: ``BATCHSCAN_RATE`` is the setting ``rate``."""
+
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 
@@ -35,6 +34,14 @@ def parse_duration(value: object) -> object:
     if match is None:
         raise ValueError(f"not a duration: {value!r}; write seconds, or a number with ms, s, m, h or d")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def duration_text(seconds: float) -> str:
+    """Write seconds in the form that ``parse_duration`` reads, in the largest unit that is whole."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
 
 
 def _given(value: object) -> object:
@@ -91,6 +98,7 @@ class Config(BaseSettings):
         state_dir: ledger, reports without ``--output``, the embedded endpoint's store.
         endpoint: ``embedded``, ``intl``, ``china`` or a URL.
         profile: of the credentials; part of the scope in the ledger.
+        language: of the service's texts; None the endpoint's own.
         rate: submissions a second; 0 is no cap; None the endpoint's preset.
         result_rate: polls a second, likewise.
         first_poll_s, poll_interval_s, deadline_s: see ``stages.Timing``.
@@ -100,17 +108,18 @@ class Config(BaseSettings):
         rehash: read every file, whatever the stat cache says.
         report_urls: keep and write the service's report links, which are bearer secrets.
         ca_file: PEM file of authorities to trust instead of the system's.
-        proxy: ``http://host:port``.
+        proxy: ``http://[user:password@]host:port``.
         detector: of the embedded endpoint.
         detector_workers: its processes; None as many as there are processors.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     state_dir: Place = Field(default_factory=lambda: Path(platformdirs.user_state_dir("batchscan")))
     endpoint: str = "embedded"
     profile: str | None = None
+    language: Literal["en-US", "zh-CN"] | None = None
     rate: Rate | None = None
     result_rate: Rate | None = None
     first_poll_s: Duration | None = None
@@ -126,6 +135,18 @@ class Config(BaseSettings):
     detector: Literal["skilltotal", "deep"] = "skilltotal"
     detector_workers: Annotated[int, Field(ge=1, le=64)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - given by name
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is handed over: ``settings`` asks the sources one by one, to know who set what."""
+        return (init_settings,)
 
     @property
     def preset(self) -> Preset:
@@ -143,33 +164,23 @@ class Config(BaseSettings):
         return (self.preset.result_rate if self.result_rate is None else self.result_rate) or None
 
 
-def load(flags: Mapping[str, Any]) -> Config:
-    """Settle all settings; flags that are None were not given.
-
-    Raises:
-        UsageError: some are wrong; the message names each one and where it came from.
-    """
-    given = {name: value for name, value in flags.items() if value is not None}
-    unknown = [
-        name
-        for name in os.environ
-        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX).lower() not in Config.model_fields
-    ]
-    if unknown:
-        raise UsageError(f"no such setting: {', '.join(sorted(unknown))}; unset it or correct its name")
+def faults(values: Mapping[str, Any]) -> dict[str, str]:
+    """Check settings by themselves; says of each wrong one what is wrong with it."""
     try:
-        return Config(**given)
+        Config(**values)
     except ValidationError as error:
-        raise UsageError("; ".join(_explained(e, given) for e in error.errors())) from error
+        return {str(e["loc"][0]): _reason(e) for e in error.errors()}
+    return {}
 
 
-def _explained(error: ErrorDetails, flags: Mapping[str, Any]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else "settings"
-    flag = "--" + name.removesuffix("_s").replace("_", "-")
-    return f"{flag if name in flags else _PREFIX + name.upper()}: {_reason(error)}"
-
-
-_TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "finite": "a finite number"}
+_TYPES = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "finite": "a finite number",
+    "string": "a text",
+    "path": "a path",
+}
 
 
 def _reason(error: ErrorDetails) -> str:
@@ -178,6 +189,8 @@ def _reason(error: ErrorDetails) -> str:
     wanted = _TYPES.get(kind.partition("_")[0])
     if kind == "literal_error":
         return f"{value!r} is not one of {limits['expected']}"
+    if kind == "string_type":
+        return f"is not {wanted}"  # a proxy's may hold a password, so it is not shown
     if wanted is not None:
         return f"{value!r} is not {wanted}"
     for bound, words in (("ge", "at least"), ("gt", "above"), ("le", "at most")):

@@ -30,7 +30,8 @@ EMBEDDED = "embedded"
 EMBEDDED_STORE = "embedded.sqlite3"
 DETECTOR_TIME_LIMIT_S = 60.0
 DETECTOR_MEMORY_LIMIT = 1024 * 1024 * 1024
-_UNLIMITED = 2**53
+UNLIMITED = 2**53
+"""The quota of an embedded endpoint that was given none."""
 
 
 def scope_name(config: Config) -> str:
@@ -59,9 +60,15 @@ def find_access(config: Config) -> Access | None:
     """
     if config.endpoint == EMBEDDED:
         return None
-    target = endpoint(config.endpoint)
+    target = _in_language(endpoint(config.endpoint), config)
     roles = RoleServices.of(target, proxy=config.proxy, ca_file=config.ca_file)
     return Access(target, find_credentials(config.profile, os.environ, Path.home(), roles))
+
+
+def _in_language(target: Endpoint, config: Config) -> Endpoint:
+    if config.language is None:
+        return target
+    return msgspec.structs.replace(target, language=config.language)
 
 
 @asynccontextmanager
@@ -135,7 +142,7 @@ def _made_up_key() -> Credentials:
 async def _embedded(config: Config) -> AsyncIterator[tuple[Endpoint, CredentialSource]]:
     key = _made_up_key()
     async with _engine(config, key, Standalone(port=0, site=EMBEDDED)) as url:
-        yield Endpoint(EMBEDDED, url, "en-US"), StaticCredentials(key)
+        yield _in_language(Endpoint(EMBEDDED, url, "en-US"), config), StaticCredentials(key)
 
 
 @asynccontextmanager
@@ -154,7 +161,7 @@ async def _engine(config: Config, key: Credentials, standalone: Standalone) -> A
             secret_key=key.secret_key.reveal(),
             token=None if key.token is None else key.token.reveal(),
             engine_version=standalone.engine_version or engine_version(config.detector),
-            total_quota=_UNLIMITED if standalone.total_quota is None else standalone.total_quota,
+            total_quota=UNLIMITED if standalone.total_quota is None else standalone.total_quota,
             store_path=config.state_dir / EMBEDDED_STORE,
             drill=None if standalone.drill is None else Drill.parse(standalone.drill),
             stats=standalone.port != 0,

@@ -7,6 +7,7 @@ followed, proxies of the environment never used, and no reply is read beyond its
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -114,6 +115,11 @@ class ScanClient:
         """Ask for the account's order and quota."""
         return protocol.read_pay_info(await self._call(protocol.pay_info_request()))
 
+    @property
+    def clock_skew_s(self) -> float | None:
+        """How far the service's clock is ahead of ours by its last answer, to a second; None: not told."""
+        return self._wire.clock_skew_s
+
     async def _call(self, request: Request) -> Mapping[str, Any]:
         # waiting here and not in aiohttp's pool, where the signature would grow old
         try:
@@ -151,6 +157,13 @@ class _Wire:
             basic = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
             self._proxy_headers["Proxy-Authorization"] = basic
         self._on_request = on_request
+        self._heard: tuple[str | None, float] = (None, 0.0)
+
+    @property
+    def clock_skew_s(self) -> float | None:
+        told, at = self._heard
+        server_time = None if told is None else reading.http_date({"Date": told})
+        return None if server_time is None else server_time - at
 
     async def exchange(self, request: Request, signed: Signed) -> Mapping[str, Any] | ServiceError:
         """The answer's ``Response``, or why there is none.
@@ -169,6 +182,7 @@ class _Wire:
                 proxy=self._proxy,
                 proxy_headers=self._proxy_headers,
             ) as reply:
+                self._heard = (reply.headers.get("Date"), time.time())
                 body = signed.scrub(await _read(reply, request.action))
                 return protocol.decipher(reply.status, reply.headers, body, request.action)
         except ServiceError as error:

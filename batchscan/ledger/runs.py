@@ -25,8 +25,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
         directory: working directory of the run.
         nul: the manifests are separated by NUL.
         include, exclude: globs.
-        endpoint: name or URL.
+        endpoint: preset or URL.
+        endpoint_name: what it was called, where the settings file has a name for it.
         profile: of the credentials; None is the default one.
+        settings: those that resuming goes on with, see ``settings.RECORDED``; empty in older ledgers.
         stdin_sha256: what standard input held, hex.
         replace: the report replaces an older one when the run ends.
     """
@@ -38,13 +40,15 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     endpoint: str
+    endpoint_name: str | None = None
     profile: str | None = None
+    settings: dict[str, Any] = {}
     stdin_sha256: str | None = None
     replace: bool = False
 
     def same_inputs(self, other: "RunRequest") -> bool:
         """Whether both mean the same inputs, judged by the same service."""
-        return msgspec.structs.replace(self, replace=False) == msgspec.structs.replace(other, replace=False)
+        return _inputs(self) == _inputs(other)
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +134,10 @@ class Runs:
             return None if row is None else _record(row)
 
         return await self._ledger.read(work)
+
+
+def _inputs(request: RunRequest) -> RunRequest:
+    return msgspec.structs.replace(request, replace=False, endpoint_name=None, settings={})
 
 
 def _dumped(request: RunRequest) -> str:

@@ -1,0 +1,214 @@
+"""The settings file: TOML, checked whole, so that all that is wrong with it is told at once.
+
+Keys are named like flags (``first_poll = "5m"``), tables ``[endpoints.NAME]`` hold what belongs to one
+endpoint. Relative paths start at the file's directory. Keys of an account have no place in it: what looks
+like one is refused and never shown. ``docs/configuration.md`` says it for people.
+"""
+
+import difflib
+import re
+import ssl
+import stat
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from batchscan.api.endpoints import endpoint, proxy_url
+from batchscan.config import PRESETS, Config, faults
+from batchscan.errors import UsageError
+
+ENDPOINTS: Final = "endpoints"
+_LARGEST: Final = 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SECRET = re.compile(r"secret|token|passw|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
+
+_FIELDS: Final = {name.removesuffix("_s"): name for name in Config.model_fields}
+"""Key to setting: durations have a unit in the value, so the key needs none."""
+
+_OF_ENDPOINT: Final = {
+    "url": "endpoint",
+    **{
+        key: _FIELDS[key]
+        for key in (
+            *("profile", "language", "rate", "result_rate", "first_poll", "poll_interval", "deadline"),
+            *("unreachable", "ca_file", "proxy"),
+        )
+    },
+}
+
+
+class SettingsFile(msgspec.Struct, frozen=True):
+    """What a file holds, by the names of the settings.
+
+    Attributes:
+        path: of the file.
+        settings: its keys.
+        endpoints: the tables, by the endpoint's name.
+    """
+
+    path: Path
+    settings: Mapping[str, Any] = {}
+    endpoints: Mapping[str, Mapping[str, Any]] = {}
+
+    def where(self, setting: str, table: str | None = None) -> str:
+        """Name the file and the key that holds a setting, in a table or before all tables."""
+        keys = _FIELDS if table is None else _OF_ENDPOINT
+        key = next(key for key, name in keys.items() if name == setting)
+        return f"{self.path}: {key if table is None else f'{ENDPOINTS}.{table}.{key}'}"
+
+
+def read_settings_file(path: Path) -> tuple[SettingsFile, list[str]]:
+    """Read and check a settings file; blocks.
+
+    Returns:
+        What it holds, and all that is wrong with it, each problem with file and key. A wrong value is
+        not held.
+    """
+    try:
+        document = tomllib.loads(_text(path))
+    except UsageError as error:
+        return SettingsFile(path), [str(error)]
+    except tomllib.TOMLDecodeError as error:
+        return SettingsFile(path), [f"{path}: not TOML: {error}"]
+    except RecursionError:
+        return SettingsFile(path), [f"{path}: not TOML: nested too deeply"]
+    problems = [f"{path}: {problem}" for problem in _checked(document, path.parent)]
+    tables = document.get(ENDPOINTS, {})
+    good = SettingsFile(
+        path,
+        _sound({key: value for key, value in document.items() if key != ENDPOINTS}, _FIELDS, path.parent),
+        {
+            name: _sound(table, _OF_ENDPOINT, path.parent)
+            for name, table in (tables.items() if isinstance(tables, dict) else ())
+            if isinstance(table, dict)
+        },
+    )
+    return good, problems
+
+
+def unusable(values: Mapping[str, Any]) -> dict[str, str]:
+    """Check settings, and what they name: a proxy's form, the file of authorities; blocks.
+
+    Returns:
+        What is wrong with each wrong one.
+    """
+    found = faults(values)
+    if "proxy" in values and "proxy" not in found:
+        try:
+            proxy_url(values["proxy"])
+        except UsageError as error:
+            found["proxy"] = str(error)
+    if "ca_file" in values and "ca_file" not in found:
+        path = Path(values["ca_file"]).expanduser()
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # ssl.SSLError is one
+            found["ca_file"] = f"{path}: not a readable PEM file of certificates: {error}"
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{path}: not a regular file; name a TOML file of settings")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise UsageError(f"{path}: larger than {_LARGEST} bytes: not a file of settings")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; check --config") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not TOML: byte {error.start} is not UTF-8") from error
+
+
+def _checked(document: Mapping[str, Any], directory: Path) -> Iterator[str]:
+    """All that is wrong, each problem beginning with its key."""
+    top = {key: value for key, value in document.items() if key != ENDPOINTS}
+    yield from _table(top, _FIELDS, directory, "")
+    tables = document.get(ENDPOINTS, {})
+    if not isinstance(tables, dict):
+        yield f"{ENDPOINTS}: not a table; write [{ENDPOINTS}.NAME]"
+        return
+    for name, table in tables.items():
+        prefix = f"{ENDPOINTS}.{name}"
+        if not isinstance(table, dict):
+            yield f"{prefix}: {_secret() if _SECRET.search(name) else f'not a table; write [{prefix}]'}"
+            continue
+        if not _NAME.fullmatch(name):
+            yield f"{prefix}: not a name; use letters, digits, - and _, at most 64"
+        yield from _table(table, _OF_ENDPOINT, directory, f"{prefix}.")
+        yield from _address(name, table, prefix)
+
+
+def _table(table: Mapping[str, Any], keys: Mapping[str, str], directory: Path, prefix: str) -> Iterator[str]:
+    for key in table.keys() - keys.keys():
+        yield f"{prefix}{key}: {_unknown(key, keys)}"
+    wrong = _faults(table, keys, directory)
+    for key, name in keys.items():
+        if name in wrong:
+            yield f"{prefix}{key}: {wrong[name]}"
+
+
+def _address(name: str, table: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Who is meant by a table: its ``url``, or a name that is an address already."""
+    url = table.get("url")
+    if name in PRESETS:
+        if url is not None:
+            yield f"{prefix}.url: {name} has its own address; give the table another name"
+    elif url is None:
+        yield f"{prefix}: has no url; give intl, china, embedded or a URL"
+    elif isinstance(url, str) and url != "embedded":
+        try:
+            endpoint(url)
+        except UsageError as error:
+            yield f"{prefix}.url: {error}"
+
+
+def _faults(table: Mapping[str, Any], keys: Mapping[str, str], directory: Path) -> dict[str, str]:
+    known = {name: table[key] for key, name in keys.items() if key in table}
+    wrong = {name: _kind(name) for name, value in known.items() if _switched(name, value)}
+    return wrong | unusable(_placed({n: value for n, value in known.items() if n not in wrong}, directory))
+
+
+def _sound(table: Mapping[str, Any], keys: Mapping[str, str], directory: Path) -> dict[str, Any]:
+    wrong = _faults(table, keys, directory)
+    known = {name: table[key] for key, name in keys.items() if key in table and name not in wrong}
+    return _placed(known, directory)
+
+
+def _placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Let relative paths start at the file, wherever the program is started."""
+    return {
+        name: directory / Path(value).expanduser()
+        if name in {"ca_file", "state_dir"} and isinstance(value, str) and value.strip()
+        else value
+        for name, value in values.items()
+    }
+
+
+def _switched(name: str, value: object) -> bool:
+    """Whether ``true`` stands for a number, or a number for ``true``: pydantic would take either."""
+    return isinstance(value, bool) != (Config.model_fields[name].annotation is bool)
+
+
+def _kind(name: str) -> str:
+    return "is not true or false" if Config.model_fields[name].annotation is bool else "is true or false"
+
+
+def _unknown(key: str, known: Collection[str]) -> str:
+    if _SECRET.search(key):
+        return _secret()
+    close = difflib.get_close_matches(key.removesuffix("_s").replace("-", "_"), known, 1)
+    return f"no such key; {f'is {close[0]} meant?' if close else 'known are ' + ', '.join(sorted(known))}"
+
+
+def _secret() -> str:
+    return (
+        "keys of an account do not belong in this file; put them where docs/credentials.md says, into"
+        " TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY or ~/.tencentcloud/credentials,"
+        " and choose among several with profile"
+    )
