@@ -76,6 +76,7 @@ def _enter(table: Table, case: str, arrivals: list[float]) -> None:
         starts=len(arrivals),
         **{"starts/s": (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])},
         most_in_any_second=most_in_any_second(arrivals),
+        **{f"least ms of {RATE + 1} starts": least_span_s(arrivals, RATE + 1) * 1e3},
     )
 
 
@@ -87,6 +88,11 @@ def most_in_any_second(times: Sequence[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def least_span_s(times: Sequence[float], count: int) -> float:
+    """The least time, seconds, between the first and the last of so many of the ascending ``times``."""
+    return min(last - first for first, last in zip(times, times[count - 1 :], strict=False))
 
 
 def _checks(table: Table) -> list[Check]:

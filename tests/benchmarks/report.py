@@ -1,6 +1,5 @@
 """The written reports: results kept as JSON, and the two documents rendered from them."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
@@ -47,7 +46,7 @@ def render(records: dict[str, Record]) -> None:
     parts = dict.fromkeys(NAMES, "Not measured.")
     parts |= slopes({name: record.finding for name, record in records.items()})
     parts |= {name: _section(record) for name, record in records.items()}
-    parts["budgets"] = _budgets(check for record in records.values() for check in record.finding.checks)
+    parts["budgets"] = _budgets(records)
     parts["circumstances"] = _circumstances(records)
     for template, report in REPORTS.items():
         report.write_text(Template(template.read_text()).substitute(parts))
@@ -58,14 +57,20 @@ def _section(record: Record) -> str:
     return f"{told}\n\n{table(record.finding.series)}"
 
 
-def _budgets(checks: Iterable[Check]) -> str:
+def _budgets(records: dict[str, Record]) -> str:
     lines = ["| budget | bound | found | of the bound | | measured at |", "|---|---:|---:|---:|---|---|"]
-    for check in checks:
-        bound = f"{'<=' if check.most else '>='} {shown(check.budget)}"
-        share = f"{check.found / check.budget:.2f}" if check.budget else ""
-        met = "met" if check.met else "**missed**"
-        lines.append(f"| {check.what} | {bound} | {shown(check.found)} | {share} | {met} | {check.of} |")
+    for name in NAMES:
+        if name in records:
+            lines += [_line(check, records[name]) for check in records[name].finding.checks]
     return "\n".join(lines)
+
+
+def _line(check: Check, record: Record) -> str:
+    bound = f"{'<=' if check.most else '>='} {shown(check.budget)}"
+    share = f"{check.found / check.budget:.2f}" if check.budget else ""
+    met = "met" if check.met else "**missed**"
+    certain = "" if record.witness.calm and not record.quick else ", preliminary"
+    return f"| {check.what} | {bound} | {shown(check.found)} | {share} | {met}{certain} | {check.of} |"
 
 
 def _circumstances(records: dict[str, Record]) -> str:

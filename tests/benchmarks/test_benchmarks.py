@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cap import most_in_any_second
+from cap import least_span_s, most_in_any_second
 from figures import Table, spread, table
 from measure import BenchmarkError, run
 
@@ -103,6 +103,11 @@ def test_usage_counts_what_the_child_took() -> None:
 )
 def test_the_most_in_any_second(times: list[float], most: int) -> None:
     assert most_in_any_second(times) == most
+
+
+def test_the_least_span_of_so_many() -> None:
+    assert least_span_s([0.0, 1.0, 1.5, 3.0, 3.25], 3) == 1.5
+    assert least_span_s([0.0, 1.0, 1.5, 3.0, 3.25], 2) == 0.25
 
 
 def test_ratios_are_of_the_same_round() -> None:

@@ -1,12 +1,16 @@
-"""How long a scan takes at the service, as far as its documents say.
+"""How long a scan takes at the service, as far as its documents say, and a model of polling for it.
+
+Usage: waits.py FIRST_POLL_S INTERVAL_S COUNT; prints JSON.
 
 Vendor, of the same engine family: usually under 5 minutes, suspicious and malicious ones 5 to 10, the worst
 about 90. The shares and the even spread between the bounds are ours.
 """
 
+import json
 import math
 import random
 import statistics
+import sys
 from collections.abc import Iterable
 
 _SHARES = ((0.90, 30.0, 300.0), (0.095, 300.0, 600.0), (0.005, 600.0, 5400.0))
@@ -48,3 +52,7 @@ def spread_of(delays: list[float]) -> dict[str, float]:
         "ready to row s, p99": cuts[98],
         "ready to row s, most": max(delays),
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(model(float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))))
