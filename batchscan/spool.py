@@ -32,7 +32,8 @@ class Spool(msgspec.Struct, frozen=True):
         directory = state_dir / _DIRECTORY
         digest = hashlib.sha256()
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # of several, only the last has the mode
+            directory.mkdir(mode=0o700, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=directory)
             try:
                 with os.fdopen(descriptor, "wb") as copy:

@@ -125,7 +125,7 @@ async def open_database(path: Path, prepare: Prepare) -> AsyncIterator[Database]
 
 def _open(path: Path, prepare: Prepare) -> tuple[sqlite3.Connection, int]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
