@@ -34,6 +34,9 @@ _SWEEP_S = 5.0
 _SWEEP_REST = 20.0
 """After a sweep, rest this many times as long as it took."""
 
+_BEHIND_S = 60.0
+"""By the time that the ledger is looked at, other processes may have set wake-ups so much later than now."""
+
 _TICK_S = 0.2
 _DRAIN_S = 8.0
 
@@ -241,7 +244,7 @@ class Pipeline:
         if dead:
             freed = await self._backlog.take_back(dead, now=self._clock())
             log.info("took back claims of processes that died", claims=freed)
-        late = await self._backlog.pull_in(self._clock() + self._stages.farthest_s)
+        late = await self._backlog.pull_in(self._clock() + self._stages.farthest_s + _BEHIND_S)
         if late:
             log.warning("the clock was set back; wake-ups are pulled in", digests=late)
         if dead or late:

@@ -72,7 +72,9 @@ class Ledger:
         done: Future[T] = Future()
         self._queued.append((work, done))
         self._thread.submit(self._commit_queued)
-        return await asyncio.shield(asyncio.wrap_future(done))
+        written = asyncio.wrap_future(done)
+        written.add_done_callback(_look_at)
+        return await asyncio.shield(written)
 
     def _read(self, work: Work[T]) -> T:
         try:
@@ -125,6 +127,12 @@ def _in_transaction(connection: Connection, works: list[Work[Any]]) -> list[Any]
             connection.exec_driver_sql("ROLLBACK")
         raise
     return results
+
+
+def _look_at(written: asyncio.Future[Any]) -> None:
+    """See a failure whose caller was cancelled, by the first failure mostly: asyncio reports what nobody saw."""
+    if not written.cancelled():
+        written.exception()
 
 
 def _is_busy(error: BaseException | None) -> bool:
