@@ -248,7 +248,11 @@ def test_bytes_before_the_first_entry_and_in_the_comment() -> None:
     assert refusals(read_zip(pack(("a", b"1"), comment=b"c" * 40))) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"not a zip", pack(("a", b"1"))[:-5]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK", b"not a zip", pack(("a", b"1"))[:-5]],
+    ids=["nothing", "two bytes", "text", "cut short"],
+)
 def test_what_cannot_be_listed_is_no_judgement(content: bytes) -> None:
     with pytest.raises(UnreadableZipError, match="not a readable ZIP"):
         read_zip(content)
