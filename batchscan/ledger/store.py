@@ -130,7 +130,7 @@ def _in_transaction(connection: Connection, works: list[Work[Any]]) -> list[Any]
 
 
 def _look_at(written: asyncio.Future[Any]) -> None:
-    """See a failure whose caller was cancelled, by the first failure mostly: asyncio reports what nobody saw."""
+    """See a failure whose caller was cancelled: the run has an error already, and asyncio would print this."""
     if not written.cancelled():
         written.exception()
 
