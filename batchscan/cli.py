@@ -11,8 +11,10 @@ from typing import Annotated, Final, NoReturn, cast
 import typer
 
 from batchscan import __version__
+from batchscan.cli_checks import config_app, quota
 from batchscan.errors import BatchscanError
 from batchscan.options import (
+    ConfigFile,
     Deadline,
     DryRun,
     EndpointOption,
@@ -88,6 +90,7 @@ def scan(
     overwrite: Overwrite = False,
     report_urls: ReportUrls = False,
     dry_run: DryRun = False,
+    config: ConfigFile = None,
     endpoint: EndpointOption = None,
     profile: Profile = None,
     state_dir: StateDir = None,
@@ -112,8 +115,9 @@ def scan(
     Where --output has a report already, its run is gone on with if it is unfinished and the sources are
     the same. Any other file there is refused, unless --overwrite is given.
 
-    Every setting can also be given in the environment, as BATCHSCAN_RATE=10. Keys are read from
-    TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY or the files of the vendor's own tools.
+    Every setting can also be given in the environment, as BATCHSCAN_RATE=10, and in the settings file;
+    `batchscan config show` tells where each comes from. Keys are read from TENCENTCLOUD_SECRET_ID and
+    TENCENTCLOUD_SECRET_KEY or the files of the vendor's own tools.
 
     \b
     Exit codes:
@@ -129,6 +133,7 @@ def scan(
     from batchscan import commands  # noqa: PLC0415 - see the module
 
     settings = {
+        "config": config,
         "endpoint": endpoint,
         "profile": profile,
         "state_dir": state_dir,
@@ -166,6 +171,7 @@ def resume(
         typer.Argument(metavar="RUN", hidden=True),
     ] = None,
     report_urls: ReportUrls = False,
+    config: ConfigFile = None,
     state_dir: StateDir = None,
     rate: Rate = None,
     first_poll: FirstPoll = None,
@@ -182,12 +188,13 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or left rows pending.
 
-    RUN is its id, by default that of the latest unfinished run. Its sources, endpoint and profile are on
-    record; other settings have to be given again.
+    RUN is its id, by default that of the latest unfinished run. It goes on with the sources and the
+    settings that it was started with; one that is given here goes before.
     """
     from batchscan import commands  # noqa: PLC0415 - see the module
 
     settings = {
+        "config": config,
         "state_dir": state_dir,
         "rate": rate,
         "first_poll_s": first_poll,
@@ -209,6 +216,7 @@ def status(
         str | None,
         typer.Argument(metavar="RUN", hidden=True),
     ] = None,
+    config: ConfigFile = None,
     state_dir: StateDir = None,
     limit: Annotated[
         int, typer.Option("--limit", metavar="NUMBER", min=1, max=1000, help="How many runs to list.")
@@ -222,7 +230,9 @@ def status(
     """
     from batchscan import commands  # noqa: PLC0415 - see the module
 
-    raise typer.Exit(commands.status({"state_dir": state_dir}, run, limit=limit, as_json=json))
+    raise typer.Exit(
+        commands.status({"config": config, "state_dir": state_dir}, run, limit=limit, as_json=json)
+    )
 
 
 @app.command()
@@ -255,6 +265,7 @@ def engine(
             show_default=False,
         ),
     ] = None,
+    config: ConfigFile = None,
     state_dir: StateDir = None,
     detector: Annotated[
         str | None,
@@ -269,7 +280,7 @@ def engine(
     """
     from batchscan import commands, connect  # noqa: PLC0415 - see the module
 
-    settings = {"state_dir": state_dir, "detector": detector, "log_level": log_level}
+    settings = {"config": config, "state_dir": state_dir, "detector": detector, "log_level": log_level}
     raise typer.Exit(
         commands.engine(
             settings,
@@ -278,6 +289,10 @@ def engine(
             ),
         )
     )
+
+
+app.add_typer(config_app, name="config")
+app.command()(quota)
 
 
 def main() -> NoReturn:

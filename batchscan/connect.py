@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from batchscan.api.client import ScanClient, open_client
+from batchscan.api.client import ScanClient, Timeouts, open_client
 from batchscan.api.credentials import (
     SECRET_ID,
     SECRET_KEY,
@@ -30,6 +30,9 @@ EMBEDDED = "embedded"
 EMBEDDED_STORE = "embedded.sqlite3"
 DETECTOR_TIME_LIMIT_S = 60.0
 DETECTOR_MEMORY_LIMIT = 1024 * 1024 * 1024
+QUESTION = Timeouts(connect_s=5.0, read_s=15.0, total_s=20.0)
+"""For a call that a person waits for: a short question with a short answer."""
+
 UNLIMITED = 2**53
 """The quota of an embedded endpoint that was given none."""
 
@@ -73,7 +76,10 @@ def _in_language(target: Endpoint, config: Config) -> Endpoint:
 
 @asynccontextmanager
 async def connect(
-    config: Config, access: Access | None, stats: Stats
+    config: Config,
+    access: Access | None,
+    stats: Stats,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
 ) -> AsyncIterator[tuple[ScanClient, Endpoint]]:
     """Open a client for an endpoint, starting the embedded one where there is no access to another.
 
@@ -83,23 +89,28 @@ async def connect(
     if access is None:
         async with (
             _embedded(config) as (target, credentials),
-            _client(config, target, credentials, stats) as client,
+            _client(config, Access(target, credentials), stats, timeouts) as client,
         ):
             yield client, target
         return
-    async with _client(config, access.endpoint, access.credentials, stats) as client:
+    async with _client(config, access, stats, timeouts) as client:
         yield client, access.endpoint
 
 
 @asynccontextmanager
 async def _client(
-    config: Config, target: Endpoint, credentials: CredentialSource, stats: Stats
+    config: Config, access: Access, stats: Stats, timeouts: Timeouts
 ) -> AsyncIterator[ScanClient]:
     def count(action: str) -> None:
         stats.requests[action] += 1
 
     async with open_client(
-        target, credentials, on_request=count, ca_file=config.ca_file, proxy=config.proxy
+        access.endpoint,
+        access.credentials,
+        timeouts=timeouts,
+        on_request=count,
+        ca_file=config.ca_file,
+        proxy=config.proxy,
     ) as client:
         yield client
 

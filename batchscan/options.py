@@ -13,12 +13,21 @@ StateDir = Annotated[
         help="Where ledger and reports are kept.  [default: batchscan in the user's state directory]",
     ),
 ]
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings in TOML.  [default: batchscan.toml in the user's configuration directory]",
+    ),
+]
 EndpointOption = Annotated[
     str | None,
     typer.Option(
         "--endpoint",
-        metavar="embedded|intl|china|URL",
-        help="Who judges. Nothing leaves the machine and nothing is billed with embedded."
+        metavar="embedded|intl|china|URL|NAME",
+        help="Who judges; a NAME is one of the settings file. Nothing leaves the machine and nothing is"
+        " billed with embedded."
         "  [default: embedded]",
     ),
 ]

@@ -123,8 +123,8 @@ def settle(flags: Mapping[str, Any], recorded: Recorded | None = None) -> Settle
         if recorded is not None and address != _address(recorded.endpoint):
             problems.append(_moved(recorded, file))
     except UsageError as error:
-        where = "" if chosen is None else f"{chosen.where('endpoint')}: "
-        problems.append(f"{where}{error}{_named(file)}")
+        if chosen is not None and name not in file.endpoints:  # a table's address was looked at there
+            problems.append(f"{chosen.where('endpoint')}: {error}{_named(file)}")
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     merged: dict[str, Any] = {}

@@ -145,7 +145,7 @@ def _checked(document: Mapping[str, Any], directory: Path) -> Iterator[str]:
 
 
 def _table(table: Mapping[str, Any], keys: Mapping[str, str], directory: Path, prefix: str) -> Iterator[str]:
-    for key in table.keys() - keys.keys():
+    for key in sorted(table.keys() - keys.keys()):
         yield f"{prefix}{key}: {_unknown(key, keys)}"
     wrong = _faults(table, keys, directory)
     for key, name in keys.items():
@@ -196,7 +196,11 @@ def _switched(name: str, value: object) -> bool:
 
 
 def _kind(name: str) -> str:
-    return "is not true or false" if Config.model_fields[name].annotation is bool else "is true or false"
+    return (
+        "must be true or false"
+        if Config.model_fields[name].annotation is bool
+        else "must not be true or false"
+    )
 
 
 def _unknown(key: str, known: Collection[str]) -> str:

@@ -2,12 +2,20 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy import Connection, null, select, update
 
 from batchscan.ledger import queries
 from batchscan.ledger.schema import scan
 from batchscan.ledger.store import Ledger
 from batchscan.models import ScanState, Stage
+
+
+class Work(msgspec.Struct, frozen=True):
+    """Contents, and the files inside them, as the service bills them."""
+
+    skills: int = 0
+    files: int = 0
 
 
 class Backlog:
@@ -38,6 +46,12 @@ class Backlog:
         states = [state for stage in stages for state in queries.WAKES[stage]]
         found = queries.left(self._scope, run, states)
         return await self._ledger.read(lambda c: c.execute(found).first() is not None)
+
+    async def work(self, stage: Stage) -> Work:
+        """Count what is to come forward in a stage, in all runs: to be submitted, or to be judged."""
+        statement = queries.work(self._scope, queries.WAKES[stage])
+        skills, files = await self._ledger.read(lambda c: c.execute(statement).one())
+        return Work(skills, files or 0)
 
     async def owners(self) -> list[str]:
         """List the processes that hold claims."""

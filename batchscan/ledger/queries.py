@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, select, tuple_
 
 from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
 from batchscan.ledger.standing import CURRENT_VERDICT, select_standing
@@ -41,6 +41,16 @@ def left(scope: int, run: int, states: Sequence[ScanState]) -> Select[Any]:
         .join(scan, and_(scan.c.scope == scope, scan.c.digest == waiting.c.digest))
         .where(waiting.c.run == run, waiting.c.given_up.is_(False), scan.c.state.in_(states))
         .limit(1)
+    )
+
+
+def work(scope: int, states: Sequence[ScanState]) -> Select[Any]:
+    """How many digests are in one of the states, and how many files are inside them."""
+    # the condition on next_at lets the index of due work answer
+    return (
+        select(func.count(), func.sum(artifact.c.file_count))
+        .select_from(scan.join(artifact, artifact.c.digest == scan.c.digest))
+        .where(scan.c.scope == scope, scan.c.state.in_(states), scan.c.next_at.is_not(None))
     )
 
 
