@@ -221,15 +221,25 @@ def status(
     limit: Annotated[
         int, typer.Option("--limit", metavar="NUMBER", min=1, max=1000, help="How many runs to list.")
     ] = 10,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Check the ledger instead, page by page and row by row; write nothing."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per run.")] = False,
 ) -> None:
     """Show runs and how far they came.
 
     RUN is the id of one; by default the latest are shown. One that was killed is shown as running until
     it is resumed.
+
+    With --verify, exit with 2 when the ledger is damaged or does not add up.
     """
     from batchscan import commands  # noqa: PLC0415 - see the module
 
+    if verify:
+        raise typer.Exit(commands.verify({"config": config, "state_dir": state_dir}, as_json=json))
     raise typer.Exit(
         commands.status({"config": config, "state_dir": state_dir}, run, limit=limit, as_json=json)
     )

@@ -16,6 +16,7 @@ from batchscan.connect import Access, Standalone, find_access, run_standalone
 from batchscan.errors import UsageError
 from batchscan.execution import Terms
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
+from batchscan.ledger.verify import verify as verify_ledger
 from batchscan.models import RiskLevel, RunState
 from batchscan.plan import make_plan, show_plan
 from batchscan.report.console import open_console
@@ -26,7 +27,7 @@ from batchscan.settings import Recorded, Settled, settle
 from batchscan.signals import drain_then_abort
 from batchscan.spool import Spool
 from batchscan.stats import Stats
-from batchscan.status import find_runs, show_runs
+from batchscan.status import find_runs, show_runs, show_verification
 from batchscan.streams import data_on_stdout
 
 log = structlog.get_logger(__name__)
@@ -133,6 +134,21 @@ def status(settings: dict[str, Any], run_id: str | None, *, limit: int, as_json:
         BatchscanError: there is none such, or the ledger cannot be read.
     """
     return asyncio.run(_status(_configured(settings), run_id, limit, as_json=as_json))
+
+
+def verify(settings: dict[str, Any], *, as_json: bool) -> int:
+    """Check the ledger without opening it for work; 2 when it is not sound.
+
+    Raises:
+        BatchscanError: it cannot be read.
+    """
+    config = _configured(settings)
+    if not _has_ledger(config):
+        raise UsageError(f"no ledger in {config.state_dir}; name its --state-dir")
+    found = verify_ledger(config.state_dir / LEDGER_FILE)
+    with data_on_stdout():
+        show_verification(found, as_json=as_json)
+    return UsageError.exit_code if found.faults else 0
 
 
 def engine(settings: dict[str, Any], standalone: Standalone) -> int:

@@ -6,6 +6,7 @@ import msgspec
 
 from batchscan.ledger.runs import RunRecord, Runs
 from batchscan.ledger.store import Ledger
+from batchscan.ledger.verify import Verification
 from batchscan.ledger.waiting import WaitingInputs
 from batchscan.report.rows import rfc3339
 from batchscan.report.text import printable
@@ -49,6 +50,24 @@ def show_runs(found: list[RunStatus], *, as_json: bool) -> None:
         print("no runs yet")  # noqa: T201 - data goes to stdout
     else:
         _print(found)
+
+
+def show_verification(found: Verification, *, as_json: bool) -> None:
+    """Print on stdout what a verification found."""
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        return
+    name = printable(found.ledger)
+    for fault in found.faults:
+        times = (
+            f" ({fault.count:,} times, first {fault.example})" if fault.count > 1 else f" ({fault.example})"
+        )
+        print(f"{fault.what}{printable(times)}")  # noqa: T201 - data goes to stdout
+    if found.faults:
+        print(f"ledger {name}: NOT sound; keep it for repair, and choose another --state-dir")  # noqa: T201 - see above
+    else:
+        rows = ", ".join(f"{count:,} {table}" for table, count in found.rows.items())
+        print(f"ledger {name}: sound; rows: {rows or 'none'}")  # noqa: T201 - see above
 
 
 async def _status(ledger: Ledger, record: RunRecord) -> RunStatus:
