@@ -75,7 +75,7 @@ class _Found:
 
     def none_of(self, what: str, query: str) -> None:
         """Note a fault if a query, whose first column says which row, finds any."""
-        for count, example in self.ask(what, f"SELECT count(*), min(x) FROM (SELECT {query})"):  # noqa: S608 - constants of this module
+        for count, example in self.ask(what, f"SELECT count(*), min(x) FROM ({query})"):  # noqa: S608 - constants of this module
             if count:
                 self.faults.append(Fault(what, count, str(example)))
 

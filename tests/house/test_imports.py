@@ -21,7 +21,7 @@ LAYERS = (
     "api.client",
     "ledger.owners ledger.slots ledger.standing ledger.store",
     "ledger.queries ledger.runs",
-    "ledger.admission ledger.backlog ledger.verify ledger.verify ledger.waiting",
+    "ledger.admission ledger.backlog ledger.verify ledger.waiting",
     "ledger.scans",
     "report.lines report.outfile report.rows report.tally",
     "report.jsonl report.progress report.summary",
