@@ -5,7 +5,7 @@ from pathlib import Path
 
 from figures import Check, Finding, Table
 from lab import Lab, stub_engine
-from measure import python, run
+from measure import BenchmarkError, python, run
 from tree import make_tree
 from worker import THREADS
 
@@ -58,7 +58,7 @@ def _ours(lab: Lab, table: Table, case: str, tree: Path, count: int) -> None:
         theirs = engine.end()
     summary = done.json
     if summary["counts"].get("scanned") != count:
-        raise SystemExit(f"not a cold scan: {summary['counts']} of {count}")
+        raise BenchmarkError(f"not a cold scan: {summary['counts']} of {count}")
     ledger = sum(file.stat().st_size for file in (place / "state").glob("ledger.sqlite3*"))
     table.add(
         case,

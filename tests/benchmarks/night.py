@@ -5,7 +5,7 @@ from pathlib import Path
 
 from figures import Check, Finding, Table
 from lab import Lab, Sink, sink
-from measure import python, run
+from measure import BenchmarkError, python, run
 from tree import make_tree
 
 _SMALL, _LARGE = 100_000, 1_000_000
@@ -53,7 +53,7 @@ def _night(lab: Lab, table: Table, case: str, server: Sink, tree: Path, state: P
     done = run(lab.scan(tree, url=server.url, state=state, report=report), lab.env, limit_s=1200)
     summary, calls = done.json, len(server.arrivals())
     if summary["counts"].get("reused") != count:
-        raise SystemExit(f"not an unchanged night: {summary['counts']} of {count}")
+        raise BenchmarkError(f"not an unchanged night: {summary['counts']} of {count}")
     table.add(
         case,
         wall_s=done.wall_s,

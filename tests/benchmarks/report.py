@@ -6,6 +6,7 @@ from string import Template
 import msgspec
 from figures import Check, Finding, shown, table
 from machine import Testimony
+from measure import BenchmarkError
 from slopes import slopes
 
 NAMES = ("start", "submit", "cap", "cold", "night", "poll")
@@ -31,8 +32,17 @@ _RECORDS = msgspec.json.Decoder(dict[str, Record])
 
 
 def load(file: Path) -> dict[str, Record]:
-    """The kept results by name."""
-    return _RECORDS.decode(file.read_bytes()) if file.exists() else {}
+    """The kept results by name.
+
+    Raises:
+        BenchmarkError: the file is not one of ours.
+    """
+    if not file.exists():
+        return {}
+    try:
+        return _RECORDS.decode(file.read_bytes())
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BenchmarkError(f"{file}: no results of this harness: {error}; choose another --json") from error
 
 
 def save(file: Path, name: str, record: Record) -> None:

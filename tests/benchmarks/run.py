@@ -24,24 +24,23 @@ RESULTS = Path(__file__).with_name("results.json")
 
 def main() -> int:
     """Run what was asked for."""
-    parser = _parser()
-    args = parser.parse_args()
-    unknown = [name for name in args.names if name not in NAMES]
-    if unknown:
-        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    args = _parser().parse_args()
     for number in _STOPS:  # also where a shell had it ignored
         signal.signal(number, signal.default_int_handler)
     names = args.names or ([] if args.write else list(NAMES))
     work = Path(args.work_dir or tempfile.mkdtemp(prefix="batchscan-bench-")).absolute()
     work.mkdir(parents=True, exist_ok=True)
-    lab = Lab(
-        work, 1 if args.quick and args.rounds is None else args.rounds or 5, args.quick, tuple(args.files)
-    )
+    kept = args.json or (RESULTS if args.write else None)
+    rounds = args.rounds or (1 if args.quick else 5)
     try:
+        if kept is not None:
+            load(kept)  # what cannot be read is told before an hour of measuring
         for name in names:
-            record = _measure(name, lab)
-            if args.json is not None:
-                save(args.json, name, record)
+            record = _measure(name, Lab(work, rounds, args.quick, tuple(args.files)))
+            if kept is not None:
+                save(kept, name, record)
+        if args.write:
+            render(load(RESULTS if kept is None else kept))
     except KeyboardInterrupt:
         for number in _STOPS:
             signal.signal(number, signal.SIG_IGN)  # clearing up is short
@@ -54,8 +53,6 @@ def main() -> int:
         end_children()
         if args.work_dir is None and not args.keep:
             shutil.rmtree(work, ignore_errors=True)
-    if args.write:
-        render(load(args.json or RESULTS))
     return 0
 
 
@@ -90,15 +87,33 @@ def _command() -> str:
     return " ".join(["python tests/benchmarks/run.py", *left])
 
 
+def _name(text: str) -> str:
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"no such benchmark: {text}; there are {', '.join(NAMES)}")
+    return text
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} is less than 1")
+    return count
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure batchscan against its peers and floors.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured [default: 5]")
+    parser.add_argument("names", nargs="*", type=_name, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=_count, metavar="N", help="how often each is measured [default: 5]")
     parser.add_argument("--quick", action="store_true", help="small loads, one round: shows that it works")
     parser.add_argument(
-        "--files", type=int, nargs="+", default=[], metavar="N", help="numbers of files, for cold and night"
+        "--files", type=_count, nargs="+", default=[], metavar="N", help="numbers of files: cold, night, poll"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="enter the results in this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="enter the results in this file [with --write: results.json]",
+    )
     parser.add_argument("--write", action="store_true", help="render docs/performance.md and docs/scaling.md")
     parser.add_argument("--work-dir", metavar="DIR", help="make everything here and keep it")
     parser.add_argument("--keep", action="store_true", help="keep the directory made for this run")

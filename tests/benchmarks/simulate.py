@@ -153,14 +153,9 @@ async def _admit(ledger: Ledger, run: int, items: Iterator[Item], now: float) ->
     return count
 
 
-async def simulate(loop: JumpLoop, tree: Path) -> Mapping[str, float]:
-    """Submit all of the tree at the international site's caps, poll by its presets, until all is judged."""
-    preset, ledger, service, stats = PRESETS["intl"], InlineLedger(), Service(loop.wall), Stats()
-    request = RunRequest(sources=("tree",), directory="/", endpoint="intl")
-    record = await Runs(ledger).create("run", request, Path("/report"), now=EPOCH)
-    count = await _admit(ledger, record.id, _items(tree), loop.wall())
-    scans = Scans(ledger)
-    stages = Stages(
+def _stages(loop: JumpLoop, ledger: Ledger, scans: Scans, service: Service, run: int, stats: Stats) -> Stages:
+    preset = PRESETS["intl"]
+    return Stages(
         scans=scans,
         client=cast("ScanClient", service),
         create=Pacer(ledger, CREATE, preset.create_rate, clock=loop.wall),
@@ -173,10 +168,20 @@ async def simulate(loop: JumpLoop, tree: Path) -> Mapping[str, float]:
         outage=Outage(120.0, clock=loop.time),
         stats=stats,
         owner="simulated",
-        run=record.id,
+        run=run,
         limit_bytes=7_000_000,
         clock=loop.wall,
     )
+
+
+async def simulate(loop: JumpLoop, tree: Path) -> Mapping[str, float]:
+    """Submit all of the tree at the international site's caps, poll by its presets, until all is judged."""
+    preset, ledger, service, stats = PRESETS["intl"], InlineLedger(), Service(loop.wall), Stats()
+    request = RunRequest(sources=("tree",), directory="/", endpoint="intl")
+    record = await Runs(ledger).create("run", request, Path("/report"), now=EPOCH)
+    count = await _admit(ledger, record.id, _items(tree), loop.wall())
+    scans = Scans(ledger)
+    stages = _stages(loop, ledger, scans, service, record.id, stats)
     delays: list[float] = []
 
     async def act(stage: Stage, digest: bytes) -> Wake | None:

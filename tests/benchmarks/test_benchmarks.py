@@ -42,6 +42,22 @@ def test_an_unknown_name_is_refused() -> None:
     assert "start, submit, cap, cold, night, poll" in done.stderr
 
 
+def test_a_file_that_holds_no_results_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text('{"start": 1}')
+    done = subprocess.run(
+        [sys.executable, HARNESS, "start", "--quick", "--json", results],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no results of this harness" in done.stderr
+    assert done.stdout == ""
+    assert results.read_text() == '{"start": 1}'
+
+
 def children(pid: int) -> list[int]:
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
