@@ -105,7 +105,7 @@ def unusable(values: Mapping[str, Any]) -> dict[str, str]:
         path = Path(values["ca_file"]).expanduser()
         try:
             ssl.create_default_context(cafile=path)
-        except OSError as error:  # ssl.SSLError is one
+        except (OSError, ValueError) as error:  # ssl.SSLError is the first, a NUL byte the second
             found["ca_file"] = f"{path}: not a readable PEM file of certificates: {error}"
     return found
 
@@ -183,11 +183,18 @@ def _sound(table: Mapping[str, Any], keys: Mapping[str, str], directory: Path) -
 def _placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """Let relative paths start at the file, wherever the program is started."""
     return {
-        name: directory / Path(value).expanduser()
+        name: _place(value, directory)
         if name in {"ca_file", "state_dir"} and isinstance(value, str) and value.strip()
         else value
         for name, value in values.items()
     }
+
+
+def _place(path: str, directory: Path) -> Path:
+    try:
+        return directory / Path(path).expanduser()
+    except RuntimeError:  # nobody's home: stays as it is, and is refused when the setting is checked
+        return Path(path)
 
 
 def _switched(name: str, value: object) -> bool:

@@ -90,7 +90,7 @@ def _url(text: str) -> yarl.URL | None:
     try:
         url = yarl.URL(text)
         return url if url.port is None or 0 < url.port < 65536 else None  # noqa: PLR2004 - RFC 9293
-    except ValueError:
+    except (ValueError, IndexError):  # yarl 1.25 raises the second for http://[::1]@
         return None
 
 

@@ -31,6 +31,8 @@ from batchscan.api.roles import temporary
 from batchscan.embedded.drill import Drill, DrillDice, Target
 from batchscan.errors import CredentialsError, ServiceError, UsageError
 from batchscan.models import Candidate, Verdict
+from batchscan.settings import load
+from batchscan.settings_file import read_settings_file
 from batchscan.walk import Filters
 
 DIGEST = b"\xab" * 32
@@ -125,18 +127,22 @@ def _sound(candidate: Candidate) -> None:
 STATUSES = (200, 200, 200, 201, 302, 401, 413, 429, 500, 503)
 
 
-def reply_seeds() -> Iterator[bytes]:
-    def told(action: int, response: object, status: int = 0) -> bytes:
-        body = json.dumps({"Response": response}).encode()
-        return bytes([action, status]) + b"Thu, 28 May 2026 20:26:40 GMT\n" + body
+def answer(action: int, response: object, status: int = 0) -> bytes:
+    """An input: which action, which of ``STATUSES``, the ``Date`` header, the body."""
+    body = json.dumps({"Response": response}).encode()
+    return bytes([action, status]) + b"Thu, 28 May 2026 20:26:40 GMT\n" + body
 
-    yield told(0, CREATE_BODY | {"RequestId": "rid"})
-    yield told(1, {"Status": "SUCCESS", "Data": FINISHED, "RequestId": "rid"})
+
+def reply_seeds() -> Iterator[bytes]:
+    yield answer(0, CREATE_BODY | {"RequestId": "rid"})
+    yield answer(1, {"Status": "SUCCESS", "Data": FINISHED, "RequestId": "rid"})
     for status in ("SCANNING", "FAILED", "NOT_FOUND"):
-        yield told(1, {"Status": status, "Data": {"Message": "m"}, "RequestId": "rid"})
-    yield told(2, {"OrderStatus": 1, "TotalQuota": 9, "UsedCount": "3", "PayMode": 0, "TimeNow": "x"})
-    yield told(0, {"Error": {"Code": "AuthFailure.SignatureExpire", "Message": "m\x1b[2J"}, "RequestId": "r"})
-    yield told(1, {"Error": {"Code": "ResourceNotFound", "Message": "m"}}, 5)
+        yield answer(1, {"Status": status, "Data": {"Message": "m"}, "RequestId": "rid"})
+    yield answer(2, {"OrderStatus": 1, "TotalQuota": 9, "UsedCount": "3", "PayMode": 0, "TimeNow": "x"})
+    yield answer(
+        0, {"Error": {"Code": "AuthFailure.SignatureExpire", "Message": "m\x1b[2J"}, "RequestId": "r"}
+    )
+    yield answer(1, {"Error": {"Code": "ResourceNotFound", "Message": "m"}}, 5)
     yield b"\0\x08\n<html>Service Unavailable</html>"
 
 
@@ -201,10 +207,10 @@ def credentials(content: bytes) -> None:
     try:
         if kind == 2:
             reply = Reply(200, body, None)
-            answer = temporary(reply.fields(), reply.fields(), "role")
-            if isinstance(answer, CredentialsError):
-                raise answer
-            _whole(answer)
+            outcome = temporary(reply.fields(), reply.fields(), "role")
+            if isinstance(outcome, CredentialsError):
+                raise outcome
+            _whole(outcome)
             return
         parse: Callable[[str, str, str], Found | None] = (parse_ini, parse_profile)[kind]
         found = read_file(file_of("credentials", body), "default", parse)
@@ -271,40 +277,72 @@ SETTINGS = (
         "log_level",
     ),
 )
+FILE = len(SETTINGS)
+"""Stands in the place of a setting's number before the text of a settings file."""
+
+
+def setting(name: str, text: str) -> bytes:
+    """An input: which of ``SETTINGS``, and what it is set to."""
+    return bytes([SETTINGS.index(name)]) + text.encode()
 
 
 def setting_seeds() -> Iterator[bytes]:
-    for number, texts in enumerate(
-        [("90", "90s", "1.5h", "30d", "5 m", "1e3", "\u0663h", "250ms")] * 5
-        + [("20", "0", "nan", "inf", "1e400", "-1")] * 2
-        + [("7000000", "0", "1_000", "9" * 30)] * 2
-        + [("intl", "https://scan.example.com", "http://127.0.0.1:80", "https://u:p@[::1]:9/x?y#z")] * 2
-        + [("~/x", "~nobody-at-all/x", "relative", "/absolute")] * 2
-        + [("skilltotal", "deep", "warning", "")] * 2
+    tried = {
+        "first_poll_s poll_interval_s deadline_s max_age_s unreachable_s": (
+            *("90", "90s", "1.5h", "30d", "5 m", "1e3", "\u0663h", "250ms"),
+        ),
+        "rate result_rate": ("20", "0", "nan", "inf", "1e400", "-1"),
+        "limit_bytes detector_workers": ("7000000", "0", "1_000", "9" * 30),
+        "endpoint proxy": (
+            "intl",
+            "https://scan.example.com",
+            "http://127.0.0.1:80",
+            "https://u:p@[::1]:9/x",
+        ),
+        "state_dir ca_file": ("~/x", "~nobody-at-all/x", "relative", "/absolute"),
+        "detector log_level": ("skilltotal", "deep", "warning", ""),
+    }
+    for names, texts in tried.items():
+        for name in names.split():
+            yield from (setting(name, text) for text in texts)
+    for document in (
+        'endpoint = "team"\nfirst_poll = "5m"\n[endpoints.team]\nurl = "https://a.example"\nrate = 2\n',
+        'state_dir = "~nobody-at-all/x"\nca_file = "a\\u0000b"\nrehash = 1\nrate = true\n',
+        '[endpoints]\nintl = 3\n[endpoints."a b"]\nurl = "http://x"\nproxy = "socks://u:p@h"\n',
+        'secret_key = "x"\nlimit_bytes = 0x7FFFFFFFFFFFFFFFFFFF\nmax_age = 1979-05-27\nrate = nan\n',
     ):
-        for text in texts:
-            yield bytes([number]) + text.encode()
+        yield bytes([FILE]) + document.encode()
 
 
 def settings(content: bytes) -> None:
-    """A setting is taken, within its bounds, or refused with a ``UsageError``."""
-    name = SETTINGS[content[0] % len(SETTINGS)] if content else SETTINGS[0]
-    text = content[1:].decode("utf-8", "replace")
+    """A setting is taken, within its bounds, or refused in words."""
+    chosen = content[0] % (len(SETTINGS) + 1) if content else 0
+    try:
+        if chosen == FILE:
+            path = file_of("batchscan.toml", content[1:])
+            held, problems = read_settings_file(path)
+            assert all(problem.startswith(str(path)) for problem in problems)
+            msgspec.json.encode((held.settings, held.endpoints), enc_hook=str)
+            loaded = load({"config": path})
+            assert problems == []
+        else:
+            name, text = SETTINGS[chosen], content[1:].decode("utf-8", "replace")
+            _duration(text)
+            loaded = load({name: text})
+    except UsageError as error:
+        assert str(error)
+        return
+    if loaded.endpoint != "embedded":
+        endpoint(loaded.endpoint)
+    if loaded.proxy is not None:
+        proxy_url(loaded.proxy)
+    for value in loaded.model_dump().values():
+        assert not isinstance(value, float) or (math.isfinite(value) and value >= 0)
+    assert loaded.state_dir.is_absolute()
+
+
+def _duration(text: str) -> None:
     try:
         config.parse_duration(text)
     except ValueError as error:
         assert "not a duration" in str(error)
-    try:
-        loaded = config.load({name: text})
-        if loaded.endpoint != "embedded":
-            endpoint(loaded.endpoint)
-        if loaded.proxy is not None:
-            proxy_url(loaded.proxy)
-    except UsageError as error:
-        assert str(error)
-        return
-    value = getattr(loaded, name)
-    if isinstance(value, float):
-        assert math.isfinite(value)
-        assert value >= 0
-    assert loaded.state_dir.is_absolute()
