@@ -13,12 +13,12 @@ import structlog
 from batchscan import logs
 from batchscan.config import Config
 from batchscan.connect import Access, Standalone, find_access, run_standalone
-from batchscan.errors import UsageError
+from batchscan.errors import CredentialsError, UsageError
 from batchscan.execution import Terms
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.verify import verify as verify_ledger
 from batchscan.models import RiskLevel, RunState
-from batchscan.plan import make_plan, show_plan
+from batchscan.plan import compare_quota, make_plan, show_plan
 from batchscan.report.console import open_console
 from batchscan.report.progress import Progress
 from batchscan.report.summary import Summary, encode_summary, render
@@ -88,7 +88,7 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
         profile=config.profile,
         settings=settled.to_record(),
     )
-    # Before anything is made. A dry run sends nothing, so it needs no key.
+    # Before anything is made. A dry run sends no file, so it needs no key.
     access = None if dry_run else find_access(config)
     # Read here and not on the event loop, where a signal could not end it.
     spool = None
@@ -272,8 +272,15 @@ def _no_such_run(config: Config, run_id: str) -> str:
 
 
 async def _dry_run(config: Config, request: RunRequest, spool: Spool | None, show: Show) -> int:
+    try:
+        access, unasked = find_access(config), None
+    except CredentialsError:
+        access, unasked = None, "without usable credentials it was not asked for: see `batchscan doctor`"
     async with open_state(config) as ledger:
         plan = await make_plan(config, ledger, request, None if spool is None else spool.file)
+        plan.quota_unasked = unasked
+        if access is not None:
+            await compare_quota(plan, config, ledger, access)
     with data_on_stdout():
         show_plan(plan, as_json=show.json)
     return plan.exit_code

@@ -126,5 +126,5 @@ Overwrite = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", "-n", help="Say what would be submitted and billed, and send nothing."),
+    typer.Option("--dry-run", "-n", help="Say what would be submitted and billed, and send no file."),
 ]

@@ -1,4 +1,7 @@
-"""A dry run: what a scan would submit, reuse and reject, and what it would cost. Nothing is sent."""
+"""A dry run: what a scan would submit, reuse and reject, what it would cost, and whether that fits.
+
+No file is sent. Where there are credentials for an endpoint elsewhere, its quota is asked for.
+"""
 
 import sys
 import time
@@ -8,12 +11,16 @@ import msgspec
 
 from batchscan.admit import Admitter
 from batchscan.config import Config
+from batchscan.connect import QUESTION, Access, connect
 from batchscan.discover import Filters, discover, resolve_sources
+from batchscan.errors import ServiceError
 from batchscan.ledger.admission import Admission
+from batchscan.ledger.backlog import Backlog
 from batchscan.ledger.runs import RunRequest
 from batchscan.ledger.standing import Freshness, Item, Known
 from batchscan.ledger.store import Ledger
-from batchscan.models import ScanState
+from batchscan.models import ScanState, Stage
+from batchscan.quota import Quota, ask_quota, fit_in_words, left_in_words, to_quota
 from batchscan.report.text import duration, printable
 from batchscan.stats import Stats
 
@@ -33,6 +40,9 @@ class Plan(msgspec.Struct, kw_only=True):
         duplicates: inputs with the same bytes as an earlier one.
         rejected: inputs that the service cannot take, by code.
         seconds_at_cap: time that the submissions take at the cap; None without a cap.
+        quota: of the account, where it was asked for.
+        fitting: files of ``billed_files`` that fit into it; None where that is not known.
+        quota_unasked: why it was not told; None also where there is nothing to ask for.
     """
 
     endpoint: str
@@ -45,6 +55,9 @@ class Plan(msgspec.Struct, kw_only=True):
     rejected: dict[str, int] = msgspec.field(default_factory=dict)
     skipped: dict[str, int] = msgspec.field(default_factory=dict)
     seconds_at_cap: float | None = None
+    quota: Quota | None = None
+    fitting: int | None = None
+    quota_unasked: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -84,6 +97,29 @@ async def make_plan(config: Config, ledger: Ledger, request: RunRequest, stdin: 
     return plan
 
 
+async def compare_quota(plan: Plan, config: Config, ledger: Ledger, access: Access) -> None:
+    """Ask for the account's quota and compare; that it is not told stops no dry run.
+
+    Raises:
+        UsageError: the proxy or the CA file cannot be used.
+        LedgerError: the ledger failed.
+    """
+    backlog = Backlog(ledger)
+    try:
+        async with connect(config, access, Stats(), QUESTION) as (client, target):
+            info = await ask_quota(client)
+    except ServiceError as error:
+        plan.quota_unasked = str(error)
+        return
+    plan.quota = to_quota(
+        info,
+        target.name,
+        under_way=await backlog.work(Stage.POLL),
+        pending=await backlog.work(Stage.SUBMIT),
+    )
+    plan.fitting = plan.quota.fit(plan.billed_files)
+
+
 async def _count(
     plan: Plan, admission: Admission, items: list[tuple[Item, Known | None]], fresh: Freshness
 ) -> None:
@@ -111,10 +147,12 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         sys.stdout.buffer.write(msgspec.json.encode(plan) + b"\n")
         return
     cap = "no cap" if plan.seconds_at_cap is None else f"{duration(plan.seconds_at_cap)} at the cap"
+    sent = "nothing was sent" if plan.quota is None else "no file was sent, only the quota was asked for"
     lines = [
-        f"dry run: {plan.inputs:,} inputs, nothing was sent",
+        f"dry run: {plan.inputs:,} inputs, {sent}",
         f"would be submitted to {plan.endpoint}: {plan.submitted:,} ({cap})",
         f"files that would be billed: {plan.billed_files:,}",
+        *_quota(plan),
         f"under way at the service: {plan.under_way:,}",
         f"reused from the ledger: {plan.reused:,}",
         f"duplicates of an earlier input: {plan.duplicates:,}",
@@ -123,6 +161,15 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     if plan.skipped:
         lines.append(f"skipped, no inputs: {sum(plan.skipped.values()):,}{_listed(plan.skipped)}")
     print("\n".join(printable(line) for line in lines))  # noqa: T201 - data goes to stdout
+
+
+def _quota(plan: Plan) -> list[str]:
+    if plan.quota is not None:
+        exhausted = ", nothing more can be scanned" if plan.quota.exhausted else ""
+        return [
+            f"quota: {left_in_words(plan.quota)}{exhausted}; {fit_in_words(plan.quota, plan.billed_files)}"
+        ]
+    return [] if plan.quota_unasked is None else [f"quota: not known, {plan.quota_unasked}"]
 
 
 def _listed(counts: dict[str, int]) -> str:
