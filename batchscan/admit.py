@@ -55,7 +55,7 @@ class Admitter:
         decisions: list[Decision] = []
         others: list[tuple[Item, str | None]] = []
         for (item, known), first in zip(items, firsts, strict=True):
-            if known is not None and (item.content.problem is not None or fresh.live(known.standing)):
+            if known is not None and (item.content.problem is not None or self._reusable(known, fresh)):
                 decisions.append(Decision(item, first, known.standing))
             else:
                 others.append((item, first))
@@ -104,6 +104,9 @@ class Admitter:
                 found = known[candidate.location or b""]
                 items.append((Item(candidate, found.content, fresh=False), found))
         return items, rejections, read_at_ns
+
+    def _reusable(self, known: Known, fresh: Freshness) -> bool:
+        return not self._admission.again and fresh.live(known.standing)
 
     def _refuse_unread(self, candidate: Candidate) -> Rejection | None:
         if candidate.stat is None:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
 
 from batchscan.api.client import ScanClient
@@ -29,6 +30,8 @@ from batchscan.pacing import Pacer
 from batchscan.scheduler import Wake
 from batchscan.stats import Stats
 
+log = structlog.get_logger(__name__)
+
 
 class Settled(msgspec.Struct, frozen=True):
     """The digest is done or failed: its inputs can have their rows."""
@@ -38,11 +41,15 @@ class GivenUp(msgspec.Struct, frozen=True):
     """This run waits no longer; the service may still judge, and the next run will ask."""
 
 
+class SetAside(msgspec.Struct, frozen=True):
+    """The budget has not enough left for it now; it comes forward again should that change."""
+
+
 class Gone(msgspec.Struct, frozen=True):
     """No file holds the digest's bytes any more: its inputs must be admitted anew."""
 
 
-Next = Wake | Settled | GivenUp | Gone
+Next = Wake | Settled | GivenUp | SetAside | Gone
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,16 +128,23 @@ class Stages:
         record = await self._scans.get(digest)
         if record is None:
             return Gone()
-        if record.state is not ScanState.ADMITTED and not self._lapsed(record):
+        if not (record.state is ScanState.ADMITTED or record.again or self._lapsed(record)):
             return _elsewhere(record)
         request = await self._load(digest)
         if request is None:
             return Gone()
         claim = await self._create.start(partial(self._claim, digest), self._renew)
         if claim is None:
-            record = await self._scans.get(digest)
-            return Gone() if record is None else _elsewhere(record)
-        return await self._send(claim, request, record.tries)
+            return await self._unclaimed(digest)
+        return await self._send(claim, request, 0 if record.again else record.tries)
+
+    async def _unclaimed(self, digest: bytes) -> Next:
+        record = await self._scans.get(digest)
+        if record is None:
+            return Gone()
+        if record.again or not await self._scans.affordable(digest):
+            return SetAside()
+        return _elsewhere(record)
 
     async def poll(self, digest: bytes) -> Next:
         """Ask the service for the digest's verdict, if it is time to.
@@ -194,23 +208,39 @@ class Stages:
         self._stats.submitted += 1
         now = self._clock()
         poll_at = now + self._timing.first_poll_s
-        if await self._scans.accepted(claim, submission.engine_version, now=now, next_at=poll_at):
+        accepted = await self._scans.accepted(claim, submission.engine_version, now=now, next_at=poll_at)
+        await self._note_engine(submission.engine_version, now)
+        if accepted:
             return Wake(Stage.POLL, poll_at)
         return Wake(Stage.SUBMIT, now)  # taken over while this process was frozen: the row tells
+
+    async def _note_engine(self, version: int, now: float) -> None:
+        """Say so, once, when the service judges by an engine that it has not named before."""
+        known = await self._scans.engines.note(version, now=now)
+        if known:
+            self._stats.new_engines.append(version)
+            log.warning(
+                "new engine version",
+                engine_version=version,
+                known=known,
+                advice=f"what older engines judged can be submitted again: rescan --engine-before {version}",
+            )
 
     async def _refused(self, claim: Claim, error: ServiceError, tries: int) -> Next:
         """React to a submission that was not accepted."""
         problem = Problem(error.code, error.message, error.request_id)
         reaction = error.policy.reaction
         put_off = self._outage.unreachable(error) or reaction in _PUT_OFF
+        # The service may have got it, now or by an earlier try, and may bill it.
+        billed = claim.attempt > 1 or reaction is Reaction.UNKNOWN or error.code == _OTHER_CONTENT
         if reaction is Reaction.ITEM:
-            await self._scans.fail(claim, problem, run=self._run)
+            await self._scans.fail(claim, problem, run=self._run, billed=billed)
             self._outage.refused(error)
             return Settled()
         at = self._clock() + await self._wait_s(self._create, error, tries)
         end = self._outage.end(error) or await self._outage.quota_end(self._client, error)
         if end is None and not put_off and tries >= error.policy.max_attempts:
-            await self._scans.fail(claim, problem, run=self._run)
+            await self._scans.fail(claim, problem, run=self._run, billed=billed)
             return Settled()
         counted = reaction is Reaction.UNKNOWN  # the service may have got it
         await self._scans.release(claim, at=at, problem=problem, counted=counted)
@@ -224,7 +254,7 @@ class Stages:
         tries = poll.tries + 1
         put_off = self._outage.unreachable(error) or error.policy.reaction in _PUT_OFF
         if error.policy.reaction is Reaction.ITEM:
-            await self._scans.fail(poll, problem, run=self._run)
+            await self._scans.fail(poll, problem, run=self._run, billed=True)  # only its result cannot be had
             return Settled()
         wait_s = await self._wait_s(self._result, error, tries)
         if error.policy.reaction not in _PUT_OFF:
@@ -281,6 +311,7 @@ class Stages:
         return verdict if self._keep_report_url else msgspec.structs.replace(verdict, report_url=None)
 
 
+_OTHER_CONTENT = "hash-mismatch"
 _PUT_OFF = (Reaction.THROTTLE, Reaction.CLOCK, Reaction.CREDENTIAL)
 
 
@@ -303,4 +334,4 @@ def _load(location: bytes, digest: bytes, limit_bytes: int) -> Request | None:
     return create_request(content, Path(os.fsdecode(location)).name)
 
 
-__all__ = ["GivenUp", "Gone", "Next", "RunStoppedError", "Settled", "Stages", "Timing"]
+__all__ = ["GivenUp", "Gone", "Next", "RunStoppedError", "SetAside", "Settled", "Stages", "Timing"]

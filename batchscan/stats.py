@@ -24,6 +24,7 @@ class Stats:
         requests: API calls started, by action.
         throttled: calls refused with a rate limit.
         retries: calls made again after a failure.
+        new_engines: engine versions that the service named for the first time.
         rate: submissions a second that the cap allows; None without a cap.
     """
 
@@ -37,4 +38,5 @@ class Stats:
     requests: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
     retries: int = 0
+    new_engines: list[int] = field(default_factory=list)
     rate: float | None = None

@@ -14,6 +14,7 @@ from sqlalchemy import Row as Record
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger import queries
+from batchscan.ledger.chosen import chosen_again
 from batchscan.ledger.schema import artifact, file, scan, seen, verdict, waiting
 from batchscan.ledger.standing import (
     CURRENT_VERDICT,
@@ -41,12 +42,21 @@ _NOTE_SEEN = upsert(seen).on_conflict_do_nothing()
 
 
 class Admission:
-    """Admits inputs of one run at the ledger's scope."""
+    """Admits inputs of one run at the ledger's scope.
 
-    def __init__(self, ledger: Ledger, run: int) -> None:
+    Args:
+        ledger: where they are admitted.
+        run: the run's number.
+        chooses: the run has a budget, or a choice, and so needs to know what each input costs.
+        again: a verdict of a digest that the run has chosen is not reused.
+    """
+
+    def __init__(self, ledger: Ledger, run: int, *, chooses: bool = False, again: bool = False) -> None:
         self._ledger = ledger
         self._scope = ledger.scope
         self._run = run
+        self._chooses = chooses
+        self.again = again
 
     async def known(self, locations: Sequence[bytes]) -> dict[bytes, Known]:
         """Look up what is known of files, by absolute path in raw bytes; at most a few hundred."""
@@ -76,8 +86,9 @@ class Admission:
             self._remember(connection, [item for item in items if item.fresh], read_at_ns)
             digests = {item.content.artifact.digest for item in items if item.content.problem is None}
             standings = self._standings(connection, sorted(digests))
-            decided = {d: s for d, s in standings.items() if self._decided(s, fresh)}
-            self._enlist(connection, sorted(digests - decided.keys()), standings, fresh)
+            again = self._chosen(connection, sorted(digests))
+            decided = {d: s for d, s in standings.items() if d not in again and self._decided(s, fresh)}
+            self._enlist(connection, sorted(digests - decided.keys() - again), standings, fresh)
             decisions = [
                 Decision(item, first, decided.get(item.content.artifact.digest))
                 for item, first in zip(items, firsts, strict=True)
@@ -87,6 +98,9 @@ class Admission:
             return decisions
 
         return await self._ledger.write(work)
+
+    def _chosen(self, connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
+        return chosen_again(connection, self._scope, self._run, digests) if self.again else set()
 
     async def first_seen(self, items: Sequence[Item]) -> list[str | None]:
         """Note inputs in the order of discovery; tell which path of this run had the same bytes before."""
@@ -184,6 +198,7 @@ class Admission:
                 "path": d.item.candidate.path,
                 "duplicate_of": d.duplicate_of,
                 "changes": changes.get(candidate_key(d.item.candidate), 0),
+                "files": max(d.item.content.artifact.file_count, 1) if self._chooses else None,
             }
             for d in decisions
             if d.waits

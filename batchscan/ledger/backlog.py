@@ -1,11 +1,14 @@
 """The backlog: digests that are to come forward, or are held up by a dead process or a wrong clock."""
 
 from collections.abc import Sequence
+from functools import partial
+from math import inf
 
 import msgspec
 from sqlalchemy import Connection, null, select, update
 
 from batchscan.ledger import queries
+from batchscan.ledger.budget import Budget
 from batchscan.ledger.schema import scan
 from batchscan.ledger.store import Ledger
 from batchscan.models import ScanState, Stage
@@ -21,16 +24,21 @@ class Work(msgspec.Struct, frozen=True):
 class Backlog:
     """Unfinished digests of the ledger's scope, of all its processes."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, budget: Budget | None = None) -> None:
         self._ledger = ledger
         self._scope = ledger.scope
+        self._budget = budget
 
     async def due(self, run: int, stage: Stage, *, until: float, limit: int) -> list[tuple[bytes, float]]:
         """List digests that the run waits for and that are due by ``until`` (epoch seconds).
 
         Returns:
-            Pairs of digest and the time it is due, the earliest first.
+            Pairs of digest and the time it is due, the earliest first; where the run chooses by what a
+            digest costs, the cheapest first.
         """
+        budget = self._choosing([stage])
+        if budget is not None:
+            return await self._ledger.read(partial(self._in_line, budget, run, until, limit))
         statements = [
             queries.due(self._scope, run, state, until=until, limit=limit) for state in queries.WAKES[stage]
         ]
@@ -44,14 +52,36 @@ class Backlog:
     async def any_left(self, run: int, stages: Sequence[Stage]) -> bool:
         """Whether a digest that the run waits for will come forward, now or later, in these stages."""
         states = [state for stage in stages for state in queries.WAKES[stage]]
+        budget = self._choosing(stages)
+        if budget is not None:
+            states.remove(ScanState.ADMITTED)  # of those, only what may be submitted
         found = queries.left(self._scope, run, states)
-        return await self._ledger.read(lambda c: c.execute(found).first() is not None)
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(found).first() is not None:
+                return True
+            return budget is not None and bool(self._in_line(budget, run, inf, 1, connection))
+
+        return await self._ledger.read(work)
 
     async def work(self, stage: Stage) -> Work:
         """Count what is to come forward in a stage, in all runs: to be submitted, or to be judged."""
         statement = queries.work(self._scope, queries.WAKES[stage])
         skills, files = await self._ledger.read(lambda c: c.execute(statement).one())
         return Work(skills, files or 0)
+
+    def _choosing(self, stages: Sequence[Stage]) -> Budget | None:
+        """The budget, where it decides what is submitted next in these stages."""
+        if Stage.SUBMIT not in stages or self._budget is None or not self._budget.chooses:
+            return None
+        return self._budget
+
+    def _in_line(
+        self, budget: Budget, run: int, until: float, limit: int, connection: Connection
+    ) -> list[tuple[bytes, float]]:
+        most = max(0, budget.left(connection))
+        found = queries.in_line(self._scope, run, most_files=most, until=until, limit=limit)
+        return [(row[0], row[1]) for row in connection.execute(found)]
 
     async def owners(self) -> list[str]:
         """List the processes that hold claims."""

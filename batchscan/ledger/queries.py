@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select, tuple_
 
+from batchscan.ledger.chosen import waits, waits_for_its_turn
 from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
-from batchscan.ledger.standing import CURRENT_VERDICT, select_standing
+from batchscan.ledger.standing import CURRENT_VERDICT, FINISHED, select_standing
 from batchscan.models import ScanState, Stage
 
 WAKES = {
@@ -14,8 +15,6 @@ WAKES = {
     Stage.POLL: (ScanState.SCANNING,),
 }
 """The states of a digest that is to come forward in a stage."""
-
-FINISHED = (ScanState.DONE, ScanState.FAILED)
 
 
 def due(scope: int, run: int, state: ScanState, *, until: float, limit: int) -> Select[Any]:
@@ -30,6 +29,25 @@ def due(scope: int, run: int, state: ScanState, *, until: float, limit: int) -> 
         select(scan.c.digest, scan.c.next_at)
         .where(scan.c.scope == scope, scan.c.state == state, scan.c.next_at <= until, wanted)
         .order_by(scan.c.next_at)
+        .limit(limit)
+    )
+
+
+def in_line(scope: int, run: int, *, most_files: int, until: float, limit: int) -> Select[Any]:
+    """Digests that a run may submit and whose files are no more than a budget has left, the fewest first.
+
+    Those that the run is to submit again are due at once, whatever they have. What is under way already
+    costs nothing more, comes first in the index, and is passed over: that is a matter of minutes' work.
+    """
+    due_now = and_(scan.c.state.in_(WAKES[Stage.SUBMIT]), scan.c.next_at <= until)
+    again = and_(scan.c.state.in_(FINISHED), waits_for_its_turn(run, waiting.c.digest))
+    return (
+        select(waiting.c.digest, func.coalesce(func.min(scan.c.next_at), 0.0))
+        .join(scan, and_(scan.c.scope == scope, scan.c.digest == waiting.c.digest))
+        .where(waiting.c.run == run, waiting.c.files <= most_files, waiting.c.given_up.is_(False))
+        .where(or_(due_now, again))
+        .group_by(waiting.c.files, waiting.c.digest)
+        .order_by(waiting.c.files, waiting.c.digest)
         .limit(limit)
     )
 
@@ -94,7 +112,7 @@ def waiting_page(
     seen = part.subquery()
     its_scan = and_(scan.c.scope == scope, scan.c.digest == seen.c.digest)
     if finished:
-        its_scan = and_(its_scan, scan.c.state.in_(FINISHED))
+        its_scan = and_(its_scan, scan.c.state.in_(FINISHED), ~waits(run, seen.c.digest))
     return (
         select_standing(
             seen.c.digest,

@@ -16,17 +16,21 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    case,
     null,
     or_,
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
 
 from batchscan.ledger import queries
 from batchscan.ledger.backlog import Backlog
-from batchscan.ledger.schema import scan, verdict
+from batchscan.ledger.budget import Budget, close
+from batchscan.ledger.chosen import Choice
+from batchscan.ledger.schema import scan
+from batchscan.ledger.standing import FINISHED
 from batchscan.ledger.store import Ledger
+from batchscan.ledger.verdicts import Engines, keep_verdict
 from batchscan.models import Candidate, Problem, ScanState, Verdict
 
 _CANDIDATE = msgspec.json.Decoder(Candidate)
@@ -53,7 +57,7 @@ class Poll(msgspec.Struct, frozen=True):
 
 
 class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The live state of a digest."""
+    """The live state of a digest; ``again``: it is finished, and this run is to submit it once more."""
 
     digest: bytes
     state: ScanState
@@ -63,19 +67,29 @@ class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None
     next_at: float | None
     submitted_at: float | None
+    again: bool = False
 
 
 class Scans:
     """Live states and verdicts of the ledger's scope.
 
+    Args:
+        ledger: where they are.
+        budget: what may be billed; None: no limit, and nothing is counted.
+        choice: what is submitted again although it is finished.
+
     Attributes:
         backlog: the same digests, seen together.
+        engines: who judges them.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, budget: Budget | None = None, choice: Choice | None = None) -> None:
         self._ledger = ledger
         self._scope = ledger.scope
-        self.backlog = Backlog(ledger)
+        self._budget = budget
+        self._choice = choice
+        self.backlog = Backlog(ledger, budget)
+        self.engines = Engines(ledger)
 
     async def get(self, digest: bytes) -> ScanRecord | None:
         """Read the live state of a digest."""
@@ -93,6 +107,7 @@ class Scans:
                 owner=row.owner,
                 next_at=row.next_at,
                 submitted_at=row.submitted_at,
+                again=row.state in FINISHED and self._again(connection, digest),
             )
 
         return await self._ledger.read(work)
@@ -114,21 +129,47 @@ class Scans:
     def claim(
         self, connection: Connection, digest: bytes, *, owner: str, now: float, lease_until: float
     ) -> Claim | None:
-        """Take the digest for submission, or return None when it is not to be taken now."""
+        """Take the digest for submission, or return None when it is not to be taken now.
+
+        What it costs is reserved with it. Where it is to be submitted again, its verdict stands until here.
+        """
+        if self._budget is not None and not self._budget.fits(connection, digest):
+            return None
+        free = [
+            scan.c.state == ScanState.ADMITTED,
+            and_(scan.c.state == ScanState.SUBMITTING, scan.c.next_at < now),
+        ]
+        begins = scan.c.state.in_(FINISHED)
+        if self._again(connection, digest):
+            free.append(begins)
         statement = (
             update(scan)
-            .where(
-                self._key(digest),
-                or_(
-                    scan.c.state == ScanState.ADMITTED,
-                    and_(scan.c.state == ScanState.SUBMITTING, scan.c.next_at < now),
-                ),
+            .where(self._key(digest), or_(*free))
+            .values(
+                state=ScanState.SUBMITTING,
+                attempt=case((begins, 1), else_=scan.c.attempt + 1),
+                tries=case((begins, 0), else_=scan.c.tries),
+                owner=owner,
+                next_at=lease_until,
             )
-            .values(state=ScanState.SUBMITTING, attempt=scan.c.attempt + 1, owner=owner, next_at=lease_until)
             .returning(scan.c.attempt)
         )
         attempt = connection.execute(statement).scalar_one_or_none()
-        return None if attempt is None else Claim(digest, owner, attempt)
+        if attempt is None:
+            return None
+        if self._choice is not None:
+            self._choice.take(connection, digest)
+        if self._budget is not None:
+            self._budget.book(connection, digest)
+        return Claim(digest, owner, attempt)
+
+    async def affordable(self, digest: bytes) -> bool:
+        """Whether the budget has enough left for the digest."""
+        budget = self._budget
+        return budget is None or await self._ledger.read(lambda c: budget.fits(c, digest))
+
+    def _again(self, connection: Connection, digest: bytes) -> bool:
+        return self._choice is not None and self._choice.has(connection, digest)
 
     def renew(self, connection: Connection, claim: Claim, *, lease_until: float) -> Claim | None:
         """Extend a claim that is still held, or return None."""
@@ -155,8 +196,15 @@ class Scans:
                 tries=scan.c.tries + (0 if problem is None else 1),
                 problem=_encoded(problem),
             )
+            .returning(scan.c.attempt)
         )
-        await self._ledger.write(lambda c: c.execute(statement))
+
+        def work(connection: Connection) -> None:
+            attempts = connection.execute(statement).scalar_one_or_none()
+            if attempts == 0 and self._budget is not None:  # nothing of it can have reached the service
+                self._budget.give_back(connection, claim.digest)
+
+        await self._ledger.write(work)
 
     async def accepted(self, claim: Claim, engine_version: int, *, now: float, next_at: float) -> bool:
         """Record that the service has the digest.
@@ -227,22 +275,10 @@ class Scans:
             False when the digest has moved on since it was asked about (it was admitted anew, say): then
             the verdict is history, and the state is left alone.
         """
-        scanned_at = found.scanned_at if found.scanned_at is not None else now
-        values = {
-            "result": msgspec.json.encode(found),
-            "scanned_at": scanned_at,
-            "expires_at": scanned_at + retention_s,
-            "run": run,
-        }
 
         def work(connection: Connection) -> bool:
-            connection.execute(
-                insert(verdict)
-                .values(scope=self._scope, digest=poll.digest, engine_version=found.engine_version, **values)
-                .on_conflict_do_update(
-                    index_elements=[verdict.c.scope, verdict.c.digest, verdict.c.engine_version],
-                    set_=values,
-                )
+            keep_verdict(
+                connection, self._scope, poll.digest, found, run=run, now=now, retention_s=retention_s
             )
             done = update(scan).values(
                 state=ScanState.DONE,
@@ -252,18 +288,33 @@ class Scans:
                 tries=0,
                 problem=null(),
             )
-            return connection.execute(done.where(self._asked(poll))).rowcount > 0
+            if connection.execute(done.where(self._asked(poll))).rowcount == 0:
+                return False
+            close(connection, self._scope, poll.digest, billed=found.file_count)
+            return True
 
         return await self._ledger.write(work)
 
-    async def fail(self, held: Claim | Poll, problem: Problem, *, run: int) -> None:
-        """Give a digest up for this run, unless it has moved on; the next run admits it anew."""
+    async def fail(self, held: Claim | Poll, problem: Problem, *, run: int, billed: bool = False) -> None:
+        """Give a digest up for this run, unless it has moved on; the next run admits it anew.
+
+        Args:
+            held: the right to say so.
+            problem: why.
+            run: who gives it up.
+            billed: whether the service may have scanned it all the same.
+        """
         statement = (
             update(scan)
             .where(self._held(held) if isinstance(held, Claim) else self._asked(held))
             .values(state=ScanState.FAILED, owner=null(), next_at=null(), run=run, problem=_encoded(problem))
         )
-        await self._ledger.write(lambda c: c.execute(statement))
+
+        def work(connection: Connection) -> None:
+            if connection.execute(statement).rowcount:
+                close(connection, self._scope, held.digest, billed=None if billed else 0)
+
+        await self._ledger.write(work)
 
     def _key(self, digest: bytes) -> ColumnElement[bool]:
         return and_(scan.c.scope == self._scope, scan.c.digest == digest)

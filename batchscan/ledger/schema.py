@@ -89,8 +89,9 @@ verdict = Table(
     Column("run", Integer, nullable=False, comment="the run that fetched it"),
     PrimaryKeyConstraint("scope", "digest", "engine_version"),
     sqlite_with_rowid=False,
-    comment="history: a row is never changed but by a later answer of the same engine",
+    comment="the latest verdict of each engine",
 )
+Index("verdict_expiry", verdict.c.scope, verdict.c.expires_at)
 
 waiting = Table(
     "waiting",
@@ -103,9 +104,17 @@ waiting = Table(
     Column("duplicate_of", Text),
     Column("given_up", Boolean, nullable=False, default=False, comment="the run waits no longer"),
     Column("changes", Integer, nullable=False, default=0, comment="times its file had changed when read"),
+    Column("files", Integer, comment="files in the ZIP, where the run chooses what comes next by it"),
     PrimaryKeyConstraint("run", "digest", "key"),
     sqlite_with_rowid=False,
     comment="inputs of a run that have no row yet",
+)
+Index(
+    "waiting_files",
+    waiting.c.run,
+    waiting.c.files,
+    waiting.c.digest,
+    sqlite_where=waiting.c.files.is_not(None),
 )
 
 run = Table(
@@ -133,6 +142,72 @@ cap = Table(
     Column("taken_at", Float, nullable=False, comment="when the last slot was taken: shows a clock set back"),
     PrimaryKeyConstraint("scope", "action"),
     comment="the shared slot of the limiter",
+)
+
+purse = Table(
+    "purse",
+    metadata,
+    Column("scope", Integer, nullable=False),
+    Column("name", Text, nullable=False, comment="a run, or a day"),
+    Column("allowance", Integer, comment="files that may be billed, NULL when they are only counted"),
+    Column("base", Integer, nullable=False, default=0, comment="used when the allowance was granted"),
+    Column("reserved", Integer, nullable=False, default=0, comment="files sent, or about to be, not judged"),
+    Column("spent", Integer, nullable=False, default=0, comment="files billed"),
+    PrimaryKeyConstraint("scope", "name"),
+    sqlite_with_rowid=False,
+    comment="budgets: what a run and a day have spent",
+)
+
+charge = Table(
+    "charge",
+    metadata,
+    Column("scope", Integer, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("purse", Text, nullable=False),
+    Column("files", Integer, nullable=False),
+    PrimaryKeyConstraint("scope", "digest", "purse"),
+    sqlite_with_rowid=False,
+    comment="what is reserved in which purse for a digest; gone once that is settled",
+)
+
+chosen = Table(
+    "chosen",
+    metadata,
+    Column("run", Integer, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("level", Text, comment="the verdict that it had, NULL when it had failed"),
+    Column("engine_version", Integer, comment="who gave it"),
+    Column("waits", Boolean, nullable=False, comment="to be submitted again, and not yet taken for that"),
+    Column("held", Boolean, nullable=False, comment="not before the sample has been looked at"),
+    PrimaryKeyConstraint("run", "digest"),
+    sqlite_with_rowid=False,
+    comment="what a rescan submits again, and the verdict that it had",
+)
+
+superseded = Table(
+    "superseded",
+    metadata,
+    Column("scope", Integer, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("engine_version", Integer, nullable=False),
+    Column("scanned_at", Float, nullable=False),
+    Column("result", LargeBinary, nullable=False, comment="JSON of models.Verdict"),
+    Column("expires_at", Float, nullable=False),
+    Column("run", Integer, nullable=False, comment="the run that fetched it"),
+    PrimaryKeyConstraint("scope", "digest", "engine_version", "scanned_at"),
+    sqlite_with_rowid=False,
+    comment="verdicts that a later one of the same engine took the place of",
+)
+
+engine = Table(
+    "engine",
+    metadata,
+    Column("scope", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("first_seen_at", Float, nullable=False),
+    PrimaryKeyConstraint("scope", "version"),
+    sqlite_with_rowid=False,
+    comment="engine versions that the service has named",
 )
 
 seen = Table(

@@ -13,6 +13,9 @@ from batchscan.models import Artifact, Candidate, FileStat, Problem, ScanState, 
 _PROBLEM = msgspec.json.Decoder(Problem)
 _VERDICT = msgspec.json.Decoder(Verdict)
 
+FINISHED = (ScanState.DONE, ScanState.FAILED)
+"""The states of a digest that nothing is to be done about."""
+
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a digest stands at the scope: its verdict or its failure, and what led there.

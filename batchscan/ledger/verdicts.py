@@ -1,0 +1,77 @@
+"""Verdicts as they come in, and the engines that give them. Nothing that was paid for is overwritten."""
+
+import msgspec
+from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from batchscan.ledger.schema import engine, superseded, verdict
+from batchscan.ledger.store import Ledger
+from batchscan.models import Verdict
+
+
+def keep_verdict(
+    connection: Connection,
+    scope: int,
+    digest: bytes,
+    found: Verdict,
+    *,
+    run: int,
+    now: float,
+    retention_s: float,
+) -> None:
+    """Record a verdict as the latest of its engine; one that it takes the place of becomes history.
+
+    The same scan told again is no second verdict: the service repeats what it knows.
+    """
+    scanned_at = found.scanned_at if found.scanned_at is not None else now
+    values = {
+        "result": msgspec.json.encode(found),
+        "scanned_at": scanned_at,
+        "expires_at": scanned_at + retention_s,
+        "run": run,
+    }
+    mine = and_(
+        verdict.c.scope == scope,
+        verdict.c.digest == digest,
+        verdict.c.engine_version == found.engine_version,
+    )
+    columns = [column.name for column in superseded.columns]
+    before = select(*(verdict.c[name] for name in columns)).where(mine, verdict.c.scanned_at != scanned_at)
+    connection.execute(insert(superseded).prefix_with("OR IGNORE").from_select(columns, before))
+    connection.execute(
+        upsert(verdict)
+        .values(scope=scope, digest=digest, engine_version=found.engine_version, **values)
+        .on_conflict_do_update(
+            index_elements=[verdict.c.scope, verdict.c.digest, verdict.c.engine_version], set_=values
+        )
+    )
+
+
+class Engines:
+    """The engine versions that the service has named at the ledger's scope."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._scope = ledger.scope
+        self._noted: set[int] = set()
+
+    async def note(self, version: int, *, now: float) -> list[int]:
+        """Note that the service judges by this version.
+
+        Returns:
+            The versions known before, ascending, if this one is new and there were others; told once, to
+            one of all processes.
+        """
+        if version in self._noted:
+            return []
+        self._noted.add(version)
+
+        def work(connection: Connection) -> list[int]:
+            mine = engine.c.scope == self._scope
+            before = connection.execute(select(engine.c.version).where(mine)).scalars().all()
+            if version in before:
+                return []
+            connection.execute(insert(engine).values(scope=self._scope, version=version, first_seen_at=now))
+            return sorted(before)
+
+        return await self._ledger.write(work)
