@@ -11,7 +11,7 @@ from typing import Annotated, Final, NoReturn, cast
 import typer
 
 from batchscan import __version__
-from batchscan.cli_checks import config_app, quota
+from batchscan.cli_inquiries import config_app, doctor, quota
 from batchscan.errors import BatchscanError
 from batchscan.options import (
     ConfigFile,
@@ -303,6 +303,7 @@ def engine(
 
 app.add_typer(config_app, name="config")
 app.command()(quota)
+app.command()(doctor)
 
 
 def main() -> NoReturn:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 # From low to high. A module imports only from lines above its own; "" is the package itself.
 LAYERS = (
     "errors models backoff signals ledger.schema report.text report.console api.reading api.signature",
-    "stats scheduler config spool streams logs walk archive",
+    "stats scheduler config diagnosis spool streams logs walk archive",
     "api.endpoints api.keys api.reactions",
     "api.exchange api.protocol api.rotation settings_file",
     "api.keyfiles api.roles settings",
@@ -32,9 +32,11 @@ LAYERS = (
     "pipeline plan",
     "execution",
     "session",
-    "checks commands",
+    "local_checks",
+    "doctor",
+    "commands inquiries",
     "options",
-    "cli_checks",
+    "cli_inquiries",
     "cli",
     "__main__",
 )

@@ -46,7 +46,7 @@ def config_show(
 
     Flags go before BATCHSCAN_ variables, these before the settings file, and that before the defaults.
     """
-    from batchscan import checks  # noqa: PLC0415 - keeps --help quick
+    from batchscan import inquiries  # noqa: PLC0415 - keeps --help quick
 
     settings = {
         "config": config,
@@ -63,7 +63,7 @@ def config_show(
         "report_urls": report_urls or None,
         "log_level": log_level,
     }
-    raise typer.Exit(checks.config_show(settings, as_json=json))
+    raise typer.Exit(inquiries.config_show(settings, as_json=json))
 
 
 @config_app.command("check")
@@ -77,10 +77,10 @@ def config_check(
 
     The exit code is 2 where something is.
     """
-    from batchscan import checks  # noqa: PLC0415 - keeps --help quick
+    from batchscan import inquiries  # noqa: PLC0415 - keeps --help quick
 
     settings = {"config": config, "endpoint": endpoint, "profile": profile, "state_dir": state_dir}
-    raise typer.Exit(checks.config_check(settings))
+    raise typer.Exit(inquiries.config_check(settings))
 
 
 def quota(
@@ -96,22 +96,25 @@ def quota(
     Asks the service one question, which bills nothing. The exit code is 4 where it refuses or cannot be
     reached.
     """
-    from batchscan import checks  # noqa: PLC0415 - keeps --help quick
+    from batchscan import inquiries  # noqa: PLC0415 - keeps --help quick
 
-    raise typer.Exit(checks.quota(_asked(endpoint, profile, state_dir, config, log_level), as_json=json))
+    settings = {"endpoint": endpoint, "profile": profile, "state_dir": state_dir, "config": config}
+    raise typer.Exit(inquiries.quota(settings | {"log_level": log_level}, as_json=json))
 
 
-def _asked(
-    endpoint: str | None,
-    profile: str | None,
-    state_dir: str | None,
-    config: str | None,
-    log_level: str | None,
-) -> dict[str, str | None]:
-    return {
-        "endpoint": endpoint,
-        "profile": profile,
-        "state_dir": state_dir,
-        "config": config,
-        "log_level": log_level,
-    }
+def doctor(
+    endpoint: EndpointOption = None,
+    profile: Profile = None,
+    state_dir: StateDir = None,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Look for what could keep a scan from working, and say how to fix it.
+
+    Spends nothing: the service is only asked for the quota. The exit code is 0 when nothing failed, 2
+    when something on this machine is wrong, 4 when the service refuses or cannot be reached.
+    """
+    from batchscan import inquiries  # noqa: PLC0415 - keeps --help quick
+
+    settings = {"endpoint": endpoint, "profile": profile, "state_dir": state_dir, "config": config}
+    raise typer.Exit(inquiries.doctor(settings, as_json=json))

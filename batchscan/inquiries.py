@@ -6,6 +6,8 @@ from typing import Any
 
 from batchscan import logs
 from batchscan.connect import QUESTION, connect, find_access
+from batchscan.diagnosis import show_examination
+from batchscan.doctor import examine
 from batchscan.ledger.backlog import Backlog, Work
 from batchscan.models import Stage
 from batchscan.quota import Quota, ask_quota, show_quota, to_quota
@@ -52,6 +54,15 @@ def quota(settings: dict[str, Any], *, as_json: bool) -> int:
     with data_on_stdout():
         show_quota(found, as_json=as_json)
     return 0
+
+
+def doctor(settings: dict[str, Any], *, as_json: bool) -> int:
+    """Look for what could keep a scan from working; prints each check and returns the exit code."""
+    logs.configure("warning", json=not sys.stderr.isatty())
+    examination = asyncio.run(examine(settings))
+    with data_on_stdout():
+        show_examination(examination, as_json=as_json)
+    return examination.exit_code
 
 
 async def _quota(settled: Settled) -> Quota:
