@@ -275,7 +275,7 @@ async def _dry_run(config: Config, request: RunRequest, spool: Spool | None, sho
     try:
         access, unasked = find_access(config), None
     except CredentialsError:
-        access, unasked = None, "without usable credentials it was not asked for: see `batchscan doctor`"
+        access, unasked = None, "not asked for, there are no usable credentials: see `batchscan doctor`"
     async with open_state(config) as ledger:
         plan = await make_plan(config, ledger, request, None if spool is None else spool.file)
         plan.quota_unasked = unasked

@@ -109,7 +109,7 @@ async def compare_quota(plan: Plan, config: Config, ledger: Ledger, access: Acce
         async with connect(config, access, Stats(), QUESTION) as (client, target):
             info = await ask_quota(client)
     except ServiceError as error:
-        plan.quota_unasked = str(error)
+        plan.quota_unasked = f"not told, {error}"
         return
     plan.quota = to_quota(
         info,
@@ -169,7 +169,7 @@ def _quota(plan: Plan) -> list[str]:
         return [
             f"quota: {left_in_words(plan.quota)}{exhausted}; {fit_in_words(plan.quota, plan.billed_files)}"
         ]
-    return [] if plan.quota_unasked is None else [f"quota: not known, {plan.quota_unasked}"]
+    return [] if plan.quota_unasked is None else [f"quota: {plan.quota_unasked}"]
 
 
 def _listed(counts: dict[str, int]) -> str:
