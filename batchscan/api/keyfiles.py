@@ -7,6 +7,7 @@ an error instead of a reason to look elsewhere: keys of another account would be
 import asyncio
 import configparser
 import json
+import re
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from batchscan.api.rotation import RotatingCredentials
 from batchscan.errors import CredentialsError
 
 _MAX_FILE: Final = 65536
+_KIND: Final = re.compile(r"[a-z][a-z-]{0,19}")
 _log = structlog.get_logger(__name__)
 
 
@@ -128,9 +130,11 @@ def parse_profile(content: str, profile: str, source: str) -> Found | None:
     kind = values.get("type")
     if kind == "cvm-role":  # whatever else is left in the file: its own command line decides the same
         return Found(source, None, machine_role=True)
-    if kind not in {None, "", "default"} and not values.get("secretKey"):
+    if (kind or "default") != "default" and not values.get("secretKey"):
+        # a name only: what is pasted into the wrong place may be a key
+        named = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "that has no name"
         raise CredentialsError(
-            f"{source}: profile {profile} is of type {str(kind)[:40]!r} and holds no key: "
+            f"{source}: profile {profile} is of a type {named} and holds no key: "
             "log in with tccli, or give a key in the environment"
         )
     expires_at = values.get("expiresAt") or None

@@ -1,5 +1,6 @@
 """Short fuzzing of every reader of untrusted input, in the suite; ``run.py`` does it for hours."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,37 @@ def test_answers_with_any_fields_are_read(changes: dict[str, Any], action: int) 
     text_targets.replies(text_targets.answer(action, text_targets.CREATE_BODY | changes))
 
 
+KEYS = ("type", "secretId", "secretKey", "token", "expiresAt", "role-arn", "role-session-name")
+PARTS = ("TmpSecretId", "TmpSecretKey", "Token", "ExpiredTime", "Expiration")
+likely = st.sampled_from(["default", "cvm-role", "", text_targets.SECRET, "1780000000", 1780000000])
+
+
+@QUICK
+@given(
+    st.dictionaries(st.sampled_from(KEYS), likely | json_values),
+    st.dictionaries(st.sampled_from(PARTS), likely | json_values),
+)
+def test_keys_of_any_kind_are_read(profile: dict[str, Any], reply: dict[str, Any]) -> None:
+    text_targets.credentials(b"\1" + json.dumps(profile).encode())
+    text_targets.credentials(b"\2" + json.dumps(reply).encode())
+
+
+@QUICK
+@given(st.lists(json_values | st.fixed_dictionaries({"path": st.text()}, optional={"id": json_values})))
+def test_lists_of_any_json_are_read(lines: list[Any]) -> None:
+    text_targets.manifests(b"\2" + "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
 # What fuzzing found, so that it stays found.
+
+
+def test_a_type_that_is_no_text_is_no_reason_to_fail() -> None:
+    text_targets.credentials(b'\1{"type": []}')
+    text_targets.credentials(b'\1{"type": [1]}')
+
+
+def test_a_key_in_the_place_of_a_type_is_not_shown() -> None:
+    text_targets.credentials(b"\1" + json.dumps({"type": text_targets.SECRET}).encode())
 
 
 def test_a_zip64_record_that_only_its_locator_knows_hides_nothing_from_inspection() -> None:

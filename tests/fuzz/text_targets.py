@@ -196,6 +196,7 @@ def credential_seeds() -> Iterator[bytes]:
     yield b"\1" + json.dumps(parts | {"expiresAt": 1780000000, "role-arn": "qcs::cam::x"}).encode()
     yield b"\1" + json.dumps(parts).encode()[:-3]
     yield b"\1" + json.dumps({"type": "cvm-role"}).encode()
+    yield b"\1" + json.dumps({"type": SECRET}).encode()
     given = {"TmpSecretId": "AKIDEXAMPLE", "TmpSecretKey": SECRET, "Token": SECRET}
     yield b"\2" + json.dumps(given | {"ExpiredTime": 1780000000}).encode()
     yield b"\2" + json.dumps(given | {"Expiration": "2026-05-28T20:26:40Z"}).encode()
@@ -219,10 +220,8 @@ def credentials(content: bytes) -> None:
     except CredentialsError as error:
         message = str(error)
         assert len(message) < 1000
-        if f'"type": "{SECRET[:8]}' not in body.decode("latin-1"):
-            shown = "".join(traceback.format_exception(error))
-            assert SECRET not in message
-            assert SECRET not in shown
+        assert SECRET not in message
+        assert SECRET not in "".join(traceback.format_exception(error))
 
 
 def _whole(key: Credentials) -> None:
