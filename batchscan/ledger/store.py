@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from batchscan.errors import LedgerError
-from batchscan.ledger import schema
+from batchscan.ledger import migrations, schema
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -130,7 +130,7 @@ def _in_transaction(connection: Connection, works: list[Work[Any]]) -> list[Any]
 
 
 def _look_at(written: asyncio.Future[Any]) -> None:
-    """See a failure whose caller was cancelled: the run has an error already, and asyncio would print this."""
+    """See a failure whose caller was cancelled: the run has its error already; asyncio would print it."""
     if not written.cancelled():
         written.exception()
 
@@ -214,25 +214,27 @@ def _disconnect(connection: Connection, engine: Engine) -> None:
     engine.dispose()
 
 
-def _check_ours(connection: Connection, path: Path) -> bool:
-    """Tell whether the file has today's schema, as opposed to being empty; refuse what is neither."""
+def _check_ours(connection: Connection, path: Path) -> int:
+    """Tell the file's schema version, 0 when it is empty; refuse what is neither empty nor ours."""
     application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if version > schema.SCHEMA_VERSION and application == schema.APPLICATION_ID:
+    version: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if application == schema.APPLICATION_ID and version > schema.SCHEMA_VERSION:
         raise LedgerError(
             f"ledger {path}: made by a newer batchscan (schema {version}, this one knows"
             f" {schema.SCHEMA_VERSION}); upgrade batchscan, or choose another --state-dir"
         )
-    if version == schema.SCHEMA_VERSION and application == schema.APPLICATION_ID:
-        return True
+    if application == schema.APPLICATION_ID and version:
+        return version
     if application or connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
         raise LedgerError(f"ledger {path}: another program's database; choose another --state-dir")
-    return False
+    return 0
 
 
 def _migrate(connection: Connection, path: Path) -> None:
-    """Make the tables, unless another process has made them since the file was checked."""
-    if _check_ours(connection, path):
+    """Make the tables, or bring old ones up to date, unless another process has done so meanwhile."""
+    version = _check_ours(connection, path)
+    if version:
+        migrations.upgrade(connection, version, schema.SCHEMA_VERSION)
         return
     schema.metadata.create_all(connection, tables=schema.PERSISTENT, checkfirst=False)
     connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")

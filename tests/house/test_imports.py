@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 # From low to high. A module imports only from lines above its own; "" is the package itself.
 LAYERS = (
     "errors models backoff signals ledger.schema report.text report.console api.reading api.signature",
-    "stats scheduler config diagnosis spool streams logs walk archive",
+    "ledger.migrations stats scheduler config diagnosis spool streams logs walk archive",
     "api.endpoints api.keys api.reactions",
     "api.exchange api.protocol api.rotation settings_file",
     "api.keyfiles api.roles settings",

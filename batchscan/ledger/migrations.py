@@ -1,0 +1,25 @@
+"""Migrations: how a ledger of an earlier schema becomes one of today's.
+
+``STEPS[n]`` leads from version ``n`` to the next. A step is plain SQL of its time: today's tables in
+``schema`` are none of its business, they will have changed by tomorrow. All steps that a ledger needs run in
+one transaction, so it is either as new as today or as old as before. A released step is never changed.
+"""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection
+
+Step = Callable[[Connection], None]
+
+STEPS: Mapping[int, Step] = {}
+
+
+def upgrade(connection: Connection, version: int, newest: int) -> None:
+    """Carry a ledger from ``version`` to ``newest``; call inside a transaction.
+
+    Raises:
+        KeyError: there is no such step, which the tests rule out for released versions.
+    """
+    for number in range(version, newest):
+        STEPS[number](connection)
+        connection.exec_driver_sql(f"PRAGMA user_version={number + 1}")
