@@ -60,9 +60,15 @@ def _pages(tree: Path) -> Iterator[list[_Known]]:
         yield page
 
 
+def _set(pragma: str, connection: Connection) -> None:
+    connection.exec_driver_sql(f"PRAGMA {pragma}")
+
+
 async def seed(ledger_file: Path, tree: Path) -> None:
     """Enter every file of ``tree`` with a live verdict."""
     async with open_ledger(ledger_file, _SCOPE) as ledger:
+        for pragma in ("cache_size=-2000000", "synchronous=OFF"):  # digests come in no order
+            await ledger.read(partial(_set, pragma))
         for page in _pages(tree):
             await ledger.write(partial(_enter, scope=ledger.scope, page=page))
 
