@@ -104,6 +104,7 @@ class Config(BaseSettings):
         first_poll_s, poll_interval_s, deadline_s: see ``stages.Timing``.
         limit_bytes: larger files are rejected.
         max_age_s: verdicts scanned longer ago are not reused.
+        daily_budget: files that may be billed in a day (UTC) at this endpoint and profile, by all runs.
         unreachable_s: without any answer for so long, the run ends.
         rehash: read every file, whatever the stat cache says.
         report_urls: keep and write the service's report links, which are bearer secrets.
@@ -127,6 +128,7 @@ class Config(BaseSettings):
     deadline_s: Duration | None = None
     limit_bytes: Annotated[int, Field(gt=0, le=LARGEST_LIMIT_BYTES)] = LIMIT_BYTES
     max_age_s: Duration | None = None
+    daily_budget: Annotated[int, Field(ge=0)] | None = None
     unreachable_s: Annotated[Duration, Field(gt=0)] = 120.0
     rehash: bool = False
     report_urls: bool = False

@@ -34,7 +34,7 @@ _OF_ENDPOINT: Final = {
         key: _FIELDS[key]
         for key in (
             *("profile", "language", "rate", "result_rate", "first_poll", "poll_interval", "deadline"),
-            *("unreachable", "ca_file", "proxy"),
+            *("unreachable", "daily_budget", "ca_file", "proxy"),
         )
     },
 }

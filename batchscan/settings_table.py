@@ -19,6 +19,8 @@ _WITHOUT: Final = {
     "rate": "no cap",
     "result_rate": "no cap",
     "max_age_s": "no limit",
+    "daily_budget": "no limit",
+    "daily_budget": "no limit",
     "ca_file": "the system's",
     "proxy": "none",
 }
