@@ -12,9 +12,12 @@ import typer
 
 from batchscan import __version__
 from batchscan.cli_inquiries import config_app, doctor, quota
+from batchscan.cli_revisit import explain, rescan
 from batchscan.errors import BatchscanError
 from batchscan.options import (
+    Budget,
     ConfigFile,
+    DailyBudget,
     Deadline,
     DryRun,
     EndpointOption,
@@ -98,6 +101,8 @@ def scan(
     first_poll: FirstPoll = None,
     poll_interval: PollInterval = None,
     deadline: Deadline = None,
+    budget: Budget = None,
+    daily_budget: DailyBudget = None,
     max_age: MaxAge = None,
     rehash: Rehash = False,
     limit_bytes: LimitBytes = None,
@@ -127,6 +132,7 @@ def scan(
       3    incomplete: some inputs have no verdict
       4    the service refused the run or cannot be reached
       5    there was nothing to scan
+      8    the budget is reached: what does not fit was not sent
       70   internal error
       130  stopped by SIGINT, or 143 by SIGTERM; `batchscan resume` goes on
     """  # noqa: D301 - a true backspace: it keeps the lines of its paragraph apart
@@ -141,6 +147,7 @@ def scan(
         "first_poll_s": first_poll,
         "poll_interval_s": poll_interval,
         "deadline_s": deadline,
+        "daily_budget": daily_budget,
         "max_age_s": max_age,
         "rehash": rehash or None,
         "limit_bytes": limit_bytes,
@@ -157,7 +164,9 @@ def scan(
                 include=tuple(include or ()),
                 exclude=tuple(exclude or ()),
             ),
-            commands.Ends(output=output, overwrite=overwrite, wait=not no_wait, fail_on=fail_on),
+            commands.Ends(
+                output=output, overwrite=overwrite, wait=not no_wait, fail_on=fail_on, budget=budget
+            ),
             commands.Show(json=json, quiet=quiet),
             dry_run=dry_run,
         )
@@ -177,6 +186,8 @@ def resume(
     first_poll: FirstPoll = None,
     poll_interval: PollInterval = None,
     deadline: Deadline = None,
+    budget: Budget = None,
+    daily_budget: DailyBudget = None,
     max_age: MaxAge = None,
     rehash: Rehash = False,
     limit_bytes: LimitBytes = None,
@@ -200,13 +211,14 @@ def resume(
         "first_poll_s": first_poll,
         "poll_interval_s": poll_interval,
         "deadline_s": deadline,
+        "daily_budget": daily_budget,
         "max_age_s": max_age,
         "rehash": rehash or None,
         "limit_bytes": limit_bytes,
         "report_urls": report_urls or None,
         "log_level": log_level,
     }
-    ends = commands.Ends(wait=not no_wait, fail_on=fail_on)
+    ends = commands.Ends(wait=not no_wait, fail_on=fail_on, budget=budget)
     raise typer.Exit(commands.resume(settings, run, ends, commands.Show(json=json, quiet=quiet)))
 
 
@@ -227,9 +239,18 @@ def status(
             "--verify", help="Check the ledger instead, page by page and row by row; write nothing."
         ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per run.")] = False,
+    expiring: Annotated[
+        float | None,
+        typer.Option(
+            "--expiring",
+            metavar="DAYS",
+            min=0,
+            help="List instead the files whose verdicts expire within so many days.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Show runs and how far they came.
+    """Show runs and how far they came, and how many verdicts expire within a week.
 
     RUN is the id of one; by default the latest are shown. One that was killed is shown as running until
     it is resumed.
@@ -240,6 +261,10 @@ def status(
 
     if verify:
         raise typer.Exit(commands.verify({"config": config, "state_dir": state_dir}, as_json=json))
+    if expiring is not None:
+        raise typer.Exit(
+            commands.expiring({"config": config, "state_dir": state_dir}, expiring, as_json=json)
+        )
     raise typer.Exit(
         commands.status({"config": config, "state_dir": state_dir}, run, limit=limit, as_json=json)
     )
@@ -304,6 +329,8 @@ def engine(
 app.add_typer(config_app, name="config")
 app.command()(quota)
 app.command()(doctor)
+app.command()(rescan)
+app.command()(explain)
 
 
 def main() -> NoReturn:

@@ -11,10 +11,11 @@ import msgspec
 import structlog
 
 from batchscan import logs
+from batchscan.conclusion import Terms
 from batchscan.config import Config
 from batchscan.connect import Access, Standalone, find_access, run_standalone
 from batchscan.errors import CredentialsError, UsageError
-from batchscan.execution import Terms
+from batchscan.expiry import find_expiring, list_expiring, show_expiring
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.verify import verify as verify_ledger
 from batchscan.models import RiskLevel, RunState
@@ -50,12 +51,14 @@ class Ends(msgspec.Struct, frozen=True, kw_only=True):
     overwrite: bool = False
     wait: bool = True
     fail_on: str | None = None
+    budget: int | None = None
 
     def terms(self) -> Terms:
         """Check what was given as text."""
         if self.fail_on not in (None, RiskLevel.MALICIOUS, RiskLevel.SUSPICIOUS):
             raise UsageError(f"--fail-on: {self.fail_on!r} is neither malicious nor suspicious")
-        return Terms(wait=self.wait, fail_on=None if self.fail_on is None else RiskLevel(self.fail_on))
+        fail_on = None if self.fail_on is None else RiskLevel(self.fail_on)
+        return Terms(wait=self.wait, fail_on=fail_on, budget=self.budget)
 
 
 class Show(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +74,7 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
     Raises:
         BatchscanError: it could not be done.
     """
-    settled = _settled(settings)
+    settled = settle_for(settings)
     config = settled.config
     terms = ends.terms()
     if not inputs.sources and not inputs.manifests:
@@ -102,7 +105,7 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
         async def work(session: Session) -> Summary:
             return await session.scan(request, terms, spool=spool, output=output, overwrite=ends.overwrite)
 
-        return asyncio.run(_made(config, access, show, work))
+        return asyncio.run(made(config, access, show, work))
     finally:
         if spool is not None:
             spool.discard()
@@ -114,17 +117,29 @@ def resume(settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show)
     Raises:
         BatchscanError: there is none such, it is complete, or it could not be done.
     """
-    config = _configured(settings)
+    config = configured(settings)
     terms = ends.terms()
     record = asyncio.run(_resumable(config, run_id))
-    config = _settled(settings, record).config
+    config = settle_for(settings, record).config
     access = find_access(config)
     _enter_directory(record)
 
     async def work(session: Session) -> Summary:
         return await session.resume(record, terms)
 
-    return asyncio.run(_made(config, access, show, work))
+    return asyncio.run(made(config, access, show, work))
+
+
+def expiring(settings: dict[str, Any], days: float, *, as_json: bool) -> int:
+    """List the files whose verdicts have expired or will within days.
+
+    Raises:
+        BatchscanError: the ledger cannot be read.
+    """
+    config = configured(settings)
+    if has_ledger(config):
+        asyncio.run(_expiring(config, days, as_json=as_json))
+    return 0
 
 
 def status(settings: dict[str, Any], run_id: str | None, *, limit: int, as_json: bool) -> int:
@@ -133,7 +148,7 @@ def status(settings: dict[str, Any], run_id: str | None, *, limit: int, as_json:
     Raises:
         BatchscanError: there is none such, or the ledger cannot be read.
     """
-    return asyncio.run(_status(_configured(settings), run_id, limit, as_json=as_json))
+    return asyncio.run(_status(configured(settings), run_id, limit, as_json=as_json))
 
 
 def verify(settings: dict[str, Any], *, as_json: bool) -> int:
@@ -142,8 +157,8 @@ def verify(settings: dict[str, Any], *, as_json: bool) -> int:
     Raises:
         BatchscanError: it cannot be read.
     """
-    config = _configured(settings)
-    if not _has_ledger(config):
+    config = configured(settings)
+    if not has_ledger(config):
         raise UsageError(f"no ledger in {config.state_dir}; name its --state-dir")
     found = verify_ledger(config.state_dir / LEDGER_FILE)
     with data_on_stdout():
@@ -157,14 +172,15 @@ def engine(settings: dict[str, Any], standalone: Standalone) -> int:
     Raises:
         BatchscanError: it could not be started.
     """
-    return asyncio.run(_engine(_configured(settings), standalone))
+    return asyncio.run(_engine(configured(settings), standalone))
 
 
-def _configured(settings: dict[str, Any]) -> Config:
-    return _settled(settings).config
+def configured(settings: dict[str, Any]) -> Config:
+    """Settle the settings of a command that makes no run."""
+    return settle_for(settings).config
 
 
-def _settled(settings: dict[str, Any], resumed: RunRecord | None = None) -> Settled:
+def settle_for(settings: dict[str, Any], resumed: RunRecord | None = None) -> Settled:
     """Settle the settings, those of a run that is resumed before environment and file; and log from now."""
     recorded = None
     if resumed is not None:
@@ -190,9 +206,10 @@ def _enter_directory(record: RunRecord) -> None:
             ) from error
 
 
-async def _made(
+async def made(
     config: Config, access: Access | None, show: Show, work: Callable[[Session], Awaitable[Summary]]
 ) -> int:
+    """Make a run in a session of its own, under the signals' rule, and show its summary."""
     stats = Stats(rate=config.create_rate)
     session: Session | None = None
     this = asyncio.current_task()
@@ -233,7 +250,7 @@ def _print(summary: Summary, show: Show) -> None:
 
 async def _resumable(config: Config, run_id: str | None) -> RunRecord:
     record = None
-    if _has_ledger(config):
+    if has_ledger(config):
         async with open_state(config) as ledger:
             runs = Runs(ledger)
             record = await (runs.latest_resumable() if run_id is None else runs.get(run_id))
@@ -247,7 +264,7 @@ async def _resumable(config: Config, run_id: str | None) -> RunRecord:
 
 
 async def _status(config: Config, run_id: str | None, limit: int, *, as_json: bool) -> int:
-    if not _has_ledger(config):
+    if not has_ledger(config):
         if run_id is not None:
             raise UsageError(_no_such_run(config, run_id))
         with data_on_stdout():
@@ -255,14 +272,22 @@ async def _status(config: Config, run_id: str | None, limit: int, *, as_json: bo
         return 0
     async with open_state(config) as ledger:
         found = await find_runs(ledger, run_id, limit=limit)
+        soon = [] if as_json or run_id is not None else await find_expiring(ledger)
     if run_id is not None and not found:
         raise UsageError(_no_such_run(config, run_id))
     with data_on_stdout():
         show_runs(found, as_json=as_json)
+        show_expiring(soon)
     return 0
 
 
-def _has_ledger(config: Config) -> bool:
+async def _expiring(config: Config, days: float, *, as_json: bool) -> None:
+    async with open_state(config) as ledger:
+        with data_on_stdout():
+            await list_expiring(ledger, days, as_json=as_json)
+
+
+def has_ledger(config: Config) -> bool:
     """Whether there is a ledger; to look at runs, none is made."""
     return (config.state_dir / LEDGER_FILE).exists()
 

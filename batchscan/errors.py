@@ -46,6 +46,12 @@ class ReportError(BatchscanError):
     exit_code = 3
 
 
+class BudgetReachedError(BatchscanError):
+    """What is left to do costs more than the budget has left. Nothing went wrong, and polling went on."""
+
+    exit_code = 8
+
+
 class Reaction(StrEnum):
     """What a failed call means for what comes next (facts: the vendor's common error codes).
 

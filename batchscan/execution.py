@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
@@ -11,42 +12,30 @@ import msgspec
 from batchscan.admit import Admitter
 from batchscan.api.client import ScanClient
 from batchscan.api.reactions import CREATE, RESULT
+from batchscan.conclusion import Terms, state_after, summarize
 from batchscan.config import Config
 from batchscan.discover import Filters, ManifestSource, Source, discover, resolve_sources
 from batchscan.errors import BatchscanError, CutShortError, LedgerError, NothingMatchedError
 from batchscan.ledger.admission import Admission
+from batchscan.ledger.budget import Budget
+from batchscan.ledger.chosen import Choice
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.scans import Scans
 from batchscan.ledger.store import Ledger
 from batchscan.ledger.waiting import WaitingInputs
-from batchscan.models import Outcome, Problem, RiskLevel, RunState
+from batchscan.models import Candidate, RunState
 from batchscan.outage import Outage
 from batchscan.pacing import Pacer
 from batchscan.pipeline import Ending, Pipeline, Policy
 from batchscan.record import Recorder
 from batchscan.report.jsonl import Mode, ReportWriter, open_report
 from batchscan.report.summary import Summary
+from batchscan.rescan import chosen_inputs, note_choice
 from batchscan.spool import Spool, spool_path
 from batchscan.stages import Stages, Timing
 from batchscan.stats import Stats
 
 OWNERS_DIRECTORY = "owners"
-_FAILS_ON = {
-    RiskLevel.MALICIOUS: (RiskLevel.MALICIOUS,),
-    RiskLevel.SUSPICIOUS: (RiskLevel.MALICIOUS, RiskLevel.SUSPICIOUS),
-}
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is ended and judged.
-
-    Attributes:
-        wait: poll for verdicts; else the run ends when all is submitted.
-        fail_on: the mildest verdict that fails the run; None lets every verdict pass.
-    """
-
-    wait: bool = True
-    fail_on: RiskLevel | None = None
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +83,9 @@ class Execution:
                 await asyncio.to_thread(draft.spool.keep, self._config.state_dir, draft.run_id)
                 kept = spool_path(self._config.state_dir, draft.run_id)
                 sources = [_moved(source, kept) for source in sources]
-            record = await self._runs.create(draft.run_id, draft.request, draft.report, now=time.time())
+            record = await self._runs.create(
+                draft.run_id, draft.request, draft.report, now=time.time(), together_with=note_choice
+            )
             return await self._finish(record, sources, writer, terms, resumed=False)
 
     async def go_on(self, record: RunRecord, terms: Terms) -> Summary:
@@ -108,7 +99,7 @@ class Execution:
             stdin = spool_path(self._config.state_dir, record.run_id)
         sources = await asyncio.to_thread(named_sources, record.request, stdin)
         mode = Mode.REPLACE if record.request.replace else Mode.RESUME
-        self._stats.requests.update(record.counts)
+        self._stats.resume(record.counts)
         async with self._opened(record.report, mode, record.run_id) as writer:
             return await self._finish(record, sources, writer, terms, resumed=True)
 
@@ -125,8 +116,9 @@ class Execution:
         try:
             if resumed:
                 await recorder.resume()
-            ending = await self._carry_out(record, sources, terms, waiting, recorder, resumed=resumed)
-            state = _state(ending)
+            scans = await self._scans(record, terms)
+            ending = await self._carry_out(record, sources, terms, scans, recorder, resumed=resumed)
+            state = state_after(ending)
             nothing = state is RunState.COMPLETE and recorder.tally.inputs == 0
             if state is not RunState.INTERRUPTED and not nothing:
                 await recorder.finish()
@@ -142,31 +134,52 @@ class Execution:
         if nothing:
             await asyncio.to_thread(_remove_empty, record)
             raise NothingMatchedError(_nothing(record, self._stats))
-        return self._summary(record, recorder, ending, terms, time.monotonic() - began)
+        return await summarize(record, recorder, ending, terms, scans, self._stats, time.monotonic() - began)
+
+    async def _scans(self, record: RunRecord, terms: Terms) -> Scans:
+        """The digests of the run, with what may be spent on them.
+
+        A run that ended by itself begins its allowance anew; one that was interrupted goes on with what is
+        left, and so does one whose sample was looked at.
+        """
+        ended = record.state is RunState.INCOMPLETE
+        choice = None if record.request.rescan is None else Choice(self._ledger, record.id)
+        budget = Budget(
+            self._ledger,
+            record.id,
+            allowance=terms.budget,
+            daily=self._config.daily_budget,
+            again=choice is not None,
+        )
+        sampled = choice is not None and ended and await choice.release() > 0
+        await budget.open(anew=ended and not sampled)
+        if record.state is not RunState.RUNNING:
+            await self._runs.update(record, state=RunState.RUNNING, counts=record.counts, finished_at=None)
+        return Scans(self._ledger, budget, choice)
 
     async def _carry_out(
         self,
         record: RunRecord,
         sources: list[Source],
         terms: Terms,
-        waiting: WaitingInputs,
+        scans: Scans,
         recorder: Recorder,
         *,
         resumed: bool,
     ) -> Ending:
-        filters = Filters(include=record.request.include, exclude=record.request.exclude)
-        scans = Scans(self._ledger)
+        again = scans.choice is not None
+        chooses = scans.budget is not None and scans.budget.chooses
         admitter = Admitter(
-            Admission(self._ledger, record.id),
+            Admission(self._ledger, record.id, chooses=chooses, again=again),
             limit_bytes=self._config.limit_bytes,
             rehash=self._config.rehash,
         )
         self._pipeline = Pipeline(
             run=record.id,
-            candidates=discover(sources, filters, self._stats),
+            candidates=self._candidates(record.request, sources, scans.choice),
             admitter=admitter,
             scans=scans,
-            waiting=waiting,
+            waiting=WaitingInputs(self._ledger, record.id),
             stages=self._stages(scans, record.id),
             recorder=recorder,
             stats=self._stats,
@@ -180,6 +193,14 @@ class Execution:
             return await self._pipeline.run()
         finally:
             admitter.close()
+
+    def _candidates(
+        self, request: RunRequest, sources: list[Source], choice: Choice | None
+    ) -> AsyncGenerator[list[Candidate], None]:
+        if choice is not None:
+            return chosen_inputs(choice, f"rescan {request.rescan}", self._stats)
+        filters = Filters(include=request.include, exclude=request.exclude)
+        return discover(sources, filters, self._stats)
 
     def _stages(self, scans: Scans, run: int) -> Stages:
         config, preset = self._config, self._config.preset
@@ -210,35 +231,6 @@ class Execution:
             state=state,
             counts=dict(self._stats.requests),
             finished_at=time.time() if done else None,
-        )
-
-    def _summary(
-        self, record: RunRecord, recorder: Recorder, ending: Ending, terms: Terms, elapsed_s: float
-    ) -> Summary:
-        tally, stats = recorder.tally, self._stats
-        error = None
-        if ending.stopped is not None:
-            found = ending.stopped.problem
-            message = f"{found.message.rstrip('.')}. {ending.stopped.advice}".strip()
-            error = Problem(found.code, message, found.request_id)
-        return Summary(
-            run_id=record.run_id,
-            state=_state(ending),
-            exit_code=_exit_code(recorder, ending, terms),
-            report=str(record.report),
-            endpoint=self._endpoint,
-            engine_versions=sorted(tally.engine_versions),
-            counts=dict(tally.outcomes),
-            verdicts=dict(tally.verdicts),
-            billed_files=recorder.billed_files,
-            requests=dict(stats.requests),
-            throttled=stats.throttled,
-            retries=stats.retries,
-            elapsed_s=round(elapsed_s, 3),
-            error=error,
-            inputs=tally.inputs,
-            skipped=dict(stats.skipped),
-            worst=tally.worst,
         )
 
 
@@ -274,25 +266,9 @@ def _given(value: float | None, preset: float) -> float:
     return preset if value is None else value
 
 
-def _state(ending: Ending) -> RunState:
-    if ending.drained:
-        return RunState.INTERRUPTED
-    return RunState.INCOMPLETE if ending.pending else RunState.COMPLETE
-
-
-def _exit_code(recorder: Recorder, ending: Ending, terms: Terms) -> int:
-    """The run's own part of the exit code; a signal's is the command line's business."""
-    tally = recorder.tally
-    if ending.stopped is not None:
-        return ending.stopped.exit_code
-    if ending.drained or any(tally.outcomes[o] for o in (Outcome.REJECTED, Outcome.FAILED, Outcome.PENDING)):
-        return 3
-    if terms.fail_on is not None and any(tally.verdicts[v] for v in _FAILS_ON[terms.fail_on]):
-        return 1
-    return 0
-
-
 def _nothing(record: RunRecord, stats: Stats) -> str:
+    if record.request.rescan is not None:
+        return f"nothing to submit again: {record.request.rescan} matches nothing with a known path"
     named = ", ".join((*record.request.sources, *record.request.manifests))
     skipped = "".join(f"; {count} skipped: {reason}" for reason, count in sorted(stats.skipped.items()))
     return f"nothing to scan in {named}: no *.zip file matched{skipped}"

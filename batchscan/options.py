@@ -128,3 +128,20 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", "-n", help="Say what would be submitted and billed, and send no file."),
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        "--budget",
+        metavar="FILES",
+        min=0,
+        help="Files in ZIPs that this run may bill; exit with 8 when it needs more.",
+    ),
+]
+DailyBudget = Annotated[
+    int | None,
+    typer.Option(
+        "--daily-budget",
+        metavar="FILES",
+        help="Files that all runs together may bill in a day (UTC) at this endpoint and profile.",
+    ),
+]

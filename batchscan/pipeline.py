@@ -15,12 +15,14 @@ import msgspec
 import structlog
 
 from batchscan.admit import Admitter
+from batchscan.budget import unaffordable_in, why_unsent
 from batchscan.errors import BatchscanError
+from batchscan.ledger.budget import Leftover
 from batchscan.ledger.owners import is_alive
 from batchscan.ledger.scans import Scans
-from batchscan.ledger.standing import Freshness
+from batchscan.ledger.standing import Freshness, Waiting
 from batchscan.ledger.waiting import WaitingInputs
-from batchscan.models import Candidate, Stage
+from batchscan.models import Candidate, Problem, Stage
 from batchscan.outage import RunStoppedError
 from batchscan.record import Recorder
 from batchscan.scheduler import Scheduler, Wake
@@ -67,11 +69,13 @@ class Ending(msgspec.Struct, frozen=True):
         drained: it was told to stop; rows are missing, and it can be resumed.
         stopped: the service refused it.
         pending: inputs that have a row but no verdict yet.
+        unaffordable: what the budget did not reach, None when it reached all.
     """
 
     drained: bool
     stopped: RunStoppedError | None
     pending: int
+    unaffordable: Leftover | None = None
 
 
 class Pipeline:
@@ -105,6 +109,8 @@ class Pipeline:
         self._candidates = candidates
         self._admitter = admitter
         self._backlog = scans.backlog
+        self._budget = scans.budget
+        self._chooses = scans.budget is not None and scans.budget.chooses
         self._waiting = waiting
         self._stages = stages
         self._recorder = recorder
@@ -154,8 +160,10 @@ class Pipeline:
 
     async def _end(self) -> Ending:
         drained = self._draining and not (self._discovered and await self._waiting.count() == 0)
-        problem = None if self._stopped is None else self._stopped.problem
-        pending = 0 if drained else await self._settlement.leave(problem)
+        unaffordable, pending = None, 0
+        if not drained:
+            unaffordable = None if self._stopped is not None else await unaffordable_in(self._budget)
+            pending = await self._settlement.leave(await self._why_left())
         await self._recorder.sync()
         rows = self._recorder.tally.inputs
         if not drained and rows != self._inputs:
@@ -163,7 +171,14 @@ class Pipeline:
                 f"the report has {rows} rows for {self._inputs} inputs; this is a defect of batchscan:"
                 " please report it, and do not rely on this report"
             )
-        return Ending(drained, self._stopped, pending)
+        return Ending(drained, self._stopped, pending, unaffordable)
+
+    async def _why_left(self) -> Callable[[Waiting], Problem | None]:
+        """Tell of inputs that get a pending row why."""
+        if self._stopped is not None:
+            problem = self._stopped.problem
+            return lambda _: problem
+        return await why_unsent(self._budget)
 
     async def _produce(self) -> None:
         async with aclosing(self._candidates) as batches:
@@ -194,6 +209,8 @@ class Pipeline:
             return step
         if isinstance(step, Settled):
             await self._settlement.finished(digest)
+            if self._chooses:
+                self._scheduler.nudge()  # what was reserved and is not billed can be spent on something else
         elif isinstance(step, GivenUp):
             await self._waiting.give_up(digest)
         elif isinstance(step, Gone):

@@ -21,6 +21,7 @@ class Recorder:
     """Writes the rows of one run.
 
     Attributes:
+        endpoint: who judges.
         tally: what the rows add up to.
         billed_files: files in the ZIPs that this run got a verdict for by submitting them.
     """
@@ -33,7 +34,7 @@ class Recorder:
         self._report = report
         self._waiting = waiting
         self._run = run
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._stats = stats
 
     async def resume(self) -> None:
@@ -89,9 +90,12 @@ class Recorder:
         await self._waiting.forget(inputs)
         self._stats.waiting -= len(inputs)
 
-    async def pending(self, inputs: Sequence[Waiting], problem: Problem | None) -> None:
-        """Write the rows of inputs that have no verdict at the end; they wait on for the next run."""
-        await self._write([self._left(w, problem) for w in inputs])
+    async def pending(self, inputs: Iterable[tuple[Waiting, Problem | None]]) -> None:
+        """Write the rows of inputs that have no verdict at the end; they wait on for the next run.
+
+        Where no reason is given, it is how the digest stands.
+        """
+        await self._write([self._left(waited, problem) for waited, problem in inputs])
 
     async def sync(self) -> None:
         """Make all rows so far safe."""
@@ -148,7 +152,7 @@ class Recorder:
     def _rejected(self, candidate: Candidate, rejection: Rejection) -> Row:
         return build_row(
             run_id=self._run.run_id,
-            endpoint=self._endpoint,
+            endpoint=self.endpoint,
             candidate=candidate,
             outcome=Outcome.REJECTED,
             size=rejection.size,
@@ -179,7 +183,7 @@ class Recorder:
         judged = standing if outcome in (Outcome.SCANNED, Outcome.REUSED) else None
         return build_row(
             run_id=self._run.run_id,
-            endpoint=self._endpoint,
+            endpoint=self.endpoint,
             candidate=candidate,
             outcome=outcome,
             size=content.size,

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import msgspec
 
+from batchscan.conclusion import Terms
 from batchscan.config import Config
 from batchscan.connect import Access, connect, scope_name
 from batchscan.errors import LedgerError, UsageError
-from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, Terms, named_sources
+from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, named_sources
 from batchscan.ledger.owners import own
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.store import Ledger, open_ledger
@@ -125,6 +126,17 @@ class Session:
 
     async def resume(self, record: RunRecord, terms: Terms) -> Summary:
         """Go on with a run that is not complete; the working directory must be the run's."""
+        return await self._execution.go_on(record, terms)
+
+    async def go_on(self, run_id: str, terms: Terms) -> Summary:
+        """Go on with a run of this session that has just ended without all verdicts.
+
+        Raises:
+            BatchscanError: it could not be finished; what was recorded stays recorded.
+        """
+        record = await self._runs.get(run_id)
+        if record is None:
+            raise UsageError(f"run {run_id} is not in the ledger any more")
         return await self._execution.go_on(record, terms)
 
     def _default_report(self, run_id: str) -> Path:

@@ -80,17 +80,17 @@ class Settlement:
         """Admit the inputs of a digest anew: no file holds its bytes any more."""
         await self._each([digest], self._readmit)
 
-    async def leave(self, problem: Problem | None) -> int:
+    async def leave(self, why: Callable[[Waiting], Problem | None]) -> int:
         """Give every input that still waits its pending row; return how many.
 
         Args:
-            problem: why the run ended; None says that of each how its digest stands.
+            why: tells the reason; None says how the digest stands.
         """
         count = 0
 
         async def leave(page: list[Waiting]) -> None:
             nonlocal count
-            await self._recorder.pending(page, problem)
+            await self._recorder.pending([(waited, why(waited)) for waited in page])
             count += len(page)
 
         await self._each(None, leave)

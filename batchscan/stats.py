@@ -4,6 +4,7 @@ Plain mutable numbers, touched only from the event loop. Nothing is decided on t
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from batchscan.models import Outcome, RiskLevel
@@ -40,3 +41,10 @@ class Stats:
     retries: int = 0
     new_engines: list[int] = field(default_factory=list)
     rate: float | None = None
+
+    def resume(self, requests: Mapping[str, int]) -> None:
+        """Count from what is on record of a run: its calls so far, and nothing else yet."""
+        fresh = Stats(rate=self.rate)
+        for name in self.__slots__:
+            setattr(self, name, getattr(fresh, name))
+        self.requests.update(requests)

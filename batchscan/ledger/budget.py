@@ -77,7 +77,7 @@ class Budget:
         self._own = f"run {run}"
         self._allowance = allowance
         self._daily = daily
-        self._again = again
+        self.again = again
         self._clock = clock
 
     @property
@@ -88,7 +88,7 @@ class Budget:
     @property
     def chooses(self) -> bool:
         """Whether what is submitted next depends on more than the time."""
-        return self.limited or self._again
+        return self.limited or self.again
 
     async def open(self, *, anew: bool) -> None:
         """Take up the run's purse.
@@ -109,7 +109,7 @@ class Budget:
                 connection.execute(
                     insert(purse).values(scope=self._scope, name=self._own, allowance=allowance)
                 )
-            if allowance is not None or self._daily is not None or self._again:
+            if allowance is not None or self._daily is not None or self.again:
                 self._price(connection)
             return allowance
 

@@ -207,7 +207,7 @@ class Choice:
 
     async def changes(self) -> list[Change]:
         """Compare the verdicts that this run got with those before."""
-        level = _level(verdict.c.result)
+        level = level_of(verdict.c.result)
         statement = (
             select(chosen.c.level, level, func.count())
             .join(scan, and_(scan.c.scope == self._scope, scan.c.digest == chosen.c.digest))
@@ -254,7 +254,7 @@ def _selected(scope: int, selection: Selection, now: float) -> Subquery:
     ).where(scan.c.scope == scope, scan.c.state == ScanState.FAILED)
     if selection.which is Which.FAILED:
         return failed.subquery()
-    level = _level(verdict.c.result)
+    level = level_of(verdict.c.result)
     done = (
         select(scan.c.digest, level.label("level"), verdict.c.engine_version.label("engine"))
         .select_from(verdict.join(scan, CURRENT_VERDICT))
@@ -270,7 +270,8 @@ def _selected(scope: int, selection: Selection, now: float) -> Subquery:
     return done.where(conditions[selection.which]).subquery()
 
 
-def _level(result: ColumnElement[bytes]) -> ColumnElement[str]:
+def level_of(result: ColumnElement[bytes]) -> ColumnElement[str]:
+    """The level in a verdict's JSON."""
     return func.json_extract(cast(result, Text), "$.level")
 
 

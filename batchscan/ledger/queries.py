@@ -62,7 +62,7 @@ def left(scope: int, run: int, states: Sequence[ScanState]) -> Select[Any]:
     )
 
 
-def work(scope: int, states: Sequence[ScanState]) -> Select[Any]:
+def work(scope: int, states: Sequence[ScanState]) -> Select[Any, Any]:
     """How many digests are in one of the states, and how many files are inside them."""
     # the condition on next_at lets the index of due work answer
     return (

@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
+from batchscan.ledger.chosen import Selection
 from batchscan.ledger.schema import run, waiting
 from batchscan.ledger.store import Ledger
 from batchscan.models import RunState
@@ -31,6 +33,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
         settings: those that resuming goes on with, see ``settings.RECORDED``; empty in older ledgers.
         stdin_sha256: what standard input held, hex.
         replace: the report replaces an older one when the run ends.
+        rescan: which digests of the ledger are submitted again, instead of sources.
+        sample: how many of them come first.
     """
 
     sources: tuple[str, ...]
@@ -45,6 +49,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     stdin_sha256: str | None = None
     replace: bool = False
+    rescan: Selection | None = None
+    sample: int | None = None
 
     def same_inputs(self, other: "RunRequest") -> bool:
         """Whether both mean the same inputs, judged by the same service."""
@@ -71,8 +77,18 @@ class Runs:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def create(self, run_id: str, request: RunRequest, report: Path, *, now: float) -> RunRecord:
+    async def create(
+        self,
+        run_id: str,
+        request: RunRequest,
+        report: Path,
+        *,
+        now: float,
+        together_with: Callable[[Connection, RunRecord], None] = lambda *_: None,
+    ) -> RunRecord:
         """Record a run that begins now (epoch seconds), with its report's absolute path.
+
+        What ``together_with`` writes is committed with it.
 
         Inputs that wait in runs which ended long ago (``KEPT_S``) wait no longer; such a run, resumed all
         the same, discovers them again.
@@ -92,7 +108,9 @@ class Runs:
         def work(connection: Connection) -> RunRecord:
             connection.execute(delete(waiting).where(waiting.c.run.in_(ended)))
             connection.execute(insert(run).values(values))
-            return _record(connection.execute(select(run).where(run.c.run_id == run_id)).one())
+            record = _record(connection.execute(select(run).where(run.c.run_id == run_id)).one())
+            together_with(connection, record)
+            return record
 
         return await self._ledger.write(work)
 

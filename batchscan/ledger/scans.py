@@ -79,6 +79,7 @@ class Scans:
         choice: what is submitted again although it is finished.
 
     Attributes:
+        budget, choice: as given.
         backlog: the same digests, seen together.
         engines: who judges them.
     """
@@ -86,8 +87,8 @@ class Scans:
     def __init__(self, ledger: Ledger, budget: Budget | None = None, choice: Choice | None = None) -> None:
         self._ledger = ledger
         self._scope = ledger.scope
-        self._budget = budget
-        self._choice = choice
+        self.budget = budget
+        self.choice = choice
         self.backlog = Backlog(ledger, budget)
         self.engines = Engines(ledger)
 
@@ -133,7 +134,7 @@ class Scans:
 
         What it costs is reserved with it. Where it is to be submitted again, its verdict stands until here.
         """
-        if self._budget is not None and not self._budget.fits(connection, digest):
+        if self.budget is not None and not self.budget.fits(connection, digest):
             return None
         free = [
             scan.c.state == ScanState.ADMITTED,
@@ -157,19 +158,19 @@ class Scans:
         attempt = connection.execute(statement).scalar_one_or_none()
         if attempt is None:
             return None
-        if self._choice is not None:
-            self._choice.take(connection, digest)
-        if self._budget is not None:
-            self._budget.book(connection, digest)
+        if self.choice is not None:
+            self.choice.take(connection, digest)
+        if self.budget is not None:
+            self.budget.book(connection, digest)
         return Claim(digest, owner, attempt)
 
     async def affordable(self, digest: bytes) -> bool:
         """Whether the budget has enough left for the digest."""
-        budget = self._budget
+        budget = self.budget
         return budget is None or await self._ledger.read(lambda c: budget.fits(c, digest))
 
     def _again(self, connection: Connection, digest: bytes) -> bool:
-        return self._choice is not None and self._choice.has(connection, digest)
+        return self.choice is not None and self.choice.has(connection, digest)
 
     def renew(self, connection: Connection, claim: Claim, *, lease_until: float) -> Claim | None:
         """Extend a claim that is still held, or return None."""
@@ -201,8 +202,8 @@ class Scans:
 
         def work(connection: Connection) -> None:
             attempts = connection.execute(statement).scalar_one_or_none()
-            if attempts == 0 and self._budget is not None:  # nothing of it can have reached the service
-                self._budget.give_back(connection, claim.digest)
+            if attempts == 0 and self.budget is not None:  # nothing of it can have reached the service
+                self.budget.give_back(connection, claim.digest)
 
         await self._ledger.write(work)
 

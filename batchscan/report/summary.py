@@ -13,6 +13,7 @@ from rich.text import Text
 
 from batchscan.models import SUMMARY_SCHEMA, Outcome, Problem, RiskLevel, RunState
 from batchscan.report.rows import load_schema
+from batchscan.report.spending import BudgetUse, Rescan, spending_lines
 from batchscan.report.tally import Finding
 from batchscan.report.text import displayable, duration, printable_json
 
@@ -43,6 +44,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         inputs: inputs discovered.
         skipped: things in a source that are no inputs, by reason.
         worst: the worst findings, worst first.
+        new_engine_versions: engines that the service had not named before, in the order it named them.
+        budget: how far it was used; None without one.
+        rescan: how verdicts changed; None in a scan.
     """
 
     schema: str = SUMMARY_SCHEMA
@@ -63,6 +67,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     inputs: int
     skipped: dict[str, int]
     worst: tuple[Finding, ...] = ()
+    new_engine_versions: tuple[int, ...] = ()
+    budget: BudgetUse | None = None
+    rescan: Rescan | None = None
 
     def __post_init__(self) -> None:
         """Give every outcome and every level a number, in the order of their definition."""
@@ -155,6 +162,8 @@ class _Page:
         total = f"{sum(summary.requests.values()):,}"
         detail = "; ".join(part for part in (calls, ", ".join(extra)) if part)
         self._line(f"billed files: {summary.billed_files:,}")
+        for line in spending_lines(summary.budget, summary.rescan, summary.new_engine_versions):
+            self._line(line)
         self._line(f"API calls: {total}" + (f" ({detail})" if detail else ""))
         if summary.skipped:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.skipped.items()))
