@@ -20,7 +20,6 @@ _WITHOUT: Final = {
     "result_rate": "no cap",
     "max_age_s": "no limit",
     "daily_budget": "no limit",
-    "daily_budget": "no limit",
     "ca_file": "the system's",
     "proxy": "none",
 }
