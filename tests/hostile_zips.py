@@ -128,6 +128,14 @@ def real_bomb(mib: int = 64) -> bytes:
     return out.getvalue()
 
 
+@functools.cache
+def huge_bomb(mib: int = 3072) -> bytes:
+    """Zeros that truly inflate to 3 GiB, out of 3 MB: one compressed megabyte, again and again."""
+    packer = zlib.compressobj(9, wbits=-15)
+    packed = packer.compress(b"\0" * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return build([SKILL, Entry(b"zeros", packed * mib + packer.flush(), method=8, size=mib << 20, crc=0)])
+
+
 def overlapping() -> bytes:
     """Two directory entries over the same bytes."""
     return build([SKILL, Entry(b"SKILL.md", SKILL_MD, offset=0), Entry(b"b", b"b")])
@@ -351,7 +359,16 @@ CORPUS: dict[str, Callable[[], bytes]] = {
     made.__name__: made
     for made in (
         *(plain_skill, empty_archive, text_file, truncated, without_end, flat_bomb, real_bomb, overlapping),
-        *(overlapping_bomb, nested_bomb, quine, zip64_lying_count, zip64_elsewhere, newline_name, empty_name),
+        *(
+            huge_bomb,
+            overlapping_bomb,
+            nested_bomb,
+            quine,
+            zip64_lying_count,
+            zip64_elsewhere,
+            newline_name,
+            empty_name,
+        ),
         *(
             long_name,
             zip64,

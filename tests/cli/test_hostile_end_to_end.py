@@ -34,7 +34,7 @@ EXPECTED = {
     **dict.fromkeys(REFUSED.split(), ("failed", None, "InvalidParameterValue")),
 }
 LONGEST_S = 45.0  # far above the usual 5: what hangs takes the detector's 60
-LARGEST_MIB = 400  # of any process; the largest bomb alone would be 3 GiB
+LARGEST_MIB = 320  # of any process; the largest bomb alone would be 3 GiB
 
 WATCHED = """
 import resource, subprocess, sys

@@ -22,7 +22,7 @@ import hostile_zips
 
 TESTS = Path(__file__).parents[1]
 INPUTS_PAGE = TESTS.parent / "docs" / "inputs.md"
-LARGE = frozenset({"many", "real_bomb", "long_name"})
+LARGE = frozenset({"many", "real_bomb", "huge_bomb", "long_name"})
 LIMITS = Limits(members=200, member_bytes=1 << 20, total_bytes=2 << 20, ratio_from_bytes=1 << 16)
 """Small, so that a fuzzer reaches them."""
 MOST_SHOWN = 600
