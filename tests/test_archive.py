@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 import zipfile
+import zlib
 
 import hostile_zips
 import pytest
@@ -102,9 +103,11 @@ def test_the_bombs_are_bombs() -> None:
     assert (depth, inner) == (3, b"\0" * (4 << 20))
     with zipfile.ZipFile(io.BytesIO(hostile_zips.huge_bomb())) as opened, opened.open("zeros") as zeros:
         assert zeros.read(2 << 20) == b"\0" * (2 << 20)
-    with zipfile.ZipFile(io.BytesIO(hostile_zips.overlapping_bomb())) as opened:
-        assert opened.read("zeros-000") == b"\0" * (1 << 20)
+    content = hostile_zips.overlapping_bomb()
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
         assert len({info.header_offset for info in opened.infolist()}) == 2
+    packed = content[content.index(b"zeros-000") + len(b"zeros-000") :]  # newer Pythons refuse to read it
+    assert zlib.decompressobj(wbits=-15).decompress(packed) == b"\0" * (1 << 20)
 
 
 def test_nothing_is_empty() -> None:

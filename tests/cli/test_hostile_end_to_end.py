@@ -33,6 +33,8 @@ EXPECTED = {
     **dict.fromkeys(NOT_ZIPS.split(), ("rejected", None, "not-a-zip")),
     **dict.fromkeys(REFUSED.split(), ("failed", None, "InvalidParameterValue")),
 }
+BY_PYTHON = (EXPECTED.pop("zip64_elsewhere"), EXPECTED["signature_in_comment"])
+"""Newer releases of each Python refuse a ZIP64 record that is not where its locator says."""
 LONGEST_S = 45.0  # far above the usual 5: what hangs takes the detector's 60
 LARGEST_MIB = 320  # of any process; the largest bomb alone would be 3 GiB
 
@@ -63,6 +65,7 @@ async def test_every_hostile_zip_ends_as_it_should(lab: Lab) -> None:
         path.removesuffix(".zip"): (row["outcome"], row["verdict"], code_of(row))
         for path, row in rows.items()
     }
+    assert found.pop("zip64_elsewhere") in BY_PYTHON
     assert found == EXPECTED
     assert done.code == 3, "some have no verdict"
     assert done.summary["state"] == "complete"
