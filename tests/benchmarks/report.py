@@ -57,13 +57,17 @@ def render(records: dict[str, Record]) -> None:
     parts |= slopes({name: record.finding for name, record in records.items()})
     parts |= {name: _section(record) for name, record in records.items()}
     parts["budgets"] = _budgets(records)
+    calm = all(record.witness.calm and not record.quick for record in records.values())
+    parts["status"] = "" if calm else "**Some of them are preliminary**: the machine was busy."
     parts["circumstances"] = _circumstances(records)
     for template, report in REPORTS.items():
         report.write_text(Template(template.read_text()).substitute(parts))
 
 
 def _section(record: Record) -> str:
-    told = f"`{record.command}`, {record.rounds} rounds: {record.finding.about}. {record.witness.sentence()}."
+    told = (
+        f"`{record.command}`, rounds: {record.rounds}; {record.finding.about}. {record.witness.sentence()}."
+    )
     return f"{told}\n\n{table(record.finding.series)}"
 
 
