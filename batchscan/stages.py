@@ -77,6 +77,16 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     max_refusals: int = 60
 
 
+class Failures(msgspec.Struct, frozen=True):
+    """Calls for a digest that failed since the last good one; ``put_off`` of them were no fault of it."""
+
+    tries: int = 0
+    put_off: int = 0
+
+
+_NO_FAILURES = Failures()
+
+
 class Stages:
     """Both steps, for one run."""
 
@@ -136,7 +146,8 @@ class Stages:
         claim = await self._create.start(partial(self._claim, digest), self._renew)
         if claim is None:
             return await self._unclaimed(digest)
-        return await self._send(claim, request, 0 if record.again else record.tries)
+        before = _NO_FAILURES if record.again else Failures(record.tries, record.put_off)
+        return await self._send(claim, request, before)
 
     async def _unclaimed(self, digest: bytes) -> Next:
         record = await self._scans.get(digest)
@@ -199,11 +210,11 @@ class Stages:
             and record.next_at < self._clock()
         )
 
-    async def _send(self, claim: Claim, request: Request, tries: int) -> Next:
+    async def _send(self, claim: Claim, request: Request, before: Failures) -> Next:
         try:
             submission = await self._client.create(request, claim.digest)
         except ServiceError as error:
-            return await self._refused(claim, error, tries + 1)
+            return await self._refused(claim, error, before)
         self._outage.over()
         self._stats.submitted += 1
         now = self._clock()
@@ -226,8 +237,9 @@ class Stages:
                 advice=f"what older engines judged can be submitted again: rescan --engine-before {version}",
             )
 
-    async def _refused(self, claim: Claim, error: ServiceError, tries: int) -> Next:
+    async def _refused(self, claim: Claim, error: ServiceError, before: Failures) -> Next:
         """React to a submission that was not accepted."""
+        tries = before.tries + 1
         problem = Problem(error.code, error.message, error.request_id)
         reaction = error.policy.reaction
         put_off = self._outage.unreachable(error) or reaction in _PUT_OFF
@@ -239,11 +251,11 @@ class Stages:
             return Settled()
         at = self._clock() + await self._wait_s(self._create, error, tries)
         end = self._outage.end(error) or await self._outage.quota_end(self._client, error)
-        if end is None and not put_off and tries >= error.policy.max_attempts:
+        if end is None and not put_off and tries - before.put_off >= error.policy.max_attempts:
             await self._scans.fail(claim, problem, run=self._run, billed=billed)
             return Settled()
         counted = reaction is Reaction.UNKNOWN  # the service may have got it
-        await self._scans.release(claim, at=at, problem=problem, counted=counted)
+        await self._scans.release(claim, at=at, problem=problem, counted=counted, put_off=put_off)
         if end is not None:
             raise end from error
         return GivenUp() if tries >= self._timing.max_refusals else Wake(Stage.SUBMIT, at)

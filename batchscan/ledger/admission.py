@@ -173,14 +173,15 @@ class Admission:
             for digest in digests
             if digest in standings and standings[digest].state in (ScanState.DONE, ScanState.FAILED)
         ]
-        start = {"state": ScanState.ADMITTED, "attempt": 0, "polls": 0, "tries": 0, "next_at": fresh.now}
+        start = {"state": ScanState.ADMITTED, "attempt": 0, "polls": 0, "tries": 0, "put_off": 0}
+        start["next_at"] = fresh.now
         new = [{"scope": self._scope, "digest": digest, **start} for digest in digests]
         if not new:
             return
         connection.execute(upsert(scan).on_conflict_do_nothing(), new)
         # A run that waits for what an earlier one left under way has its own patience.
         left = and_(scan.c.scope == self._scope, scan.c.digest.in_(digests), scan.c.tries > 0)
-        connection.execute(scan.update().where(left).values(tries=0))
+        connection.execute(scan.update().where(left).values(tries=0, put_off=0))
         if again:
             connection.execute(
                 scan.update()

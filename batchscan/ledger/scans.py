@@ -63,6 +63,7 @@ class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: ScanState
     attempt: int
     tries: int
+    put_off: int
     polls: int
     owner: str | None
     next_at: float | None
@@ -104,6 +105,7 @@ class Scans:
                 state=ScanState(row.state),
                 attempt=row.attempt,
                 tries=row.tries,
+                put_off=row.put_off,
                 polls=row.polls,
                 owner=row.owner,
                 next_at=row.next_at,
@@ -150,6 +152,7 @@ class Scans:
                 state=ScanState.SUBMITTING,
                 attempt=case((begins, 1), else_=scan.c.attempt + 1),
                 tries=case((begins, 0), else_=scan.c.tries),
+                put_off=case((begins, 0), else_=scan.c.put_off),
                 owner=owner,
                 next_at=lease_until,
             )
@@ -177,7 +180,9 @@ class Scans:
         statement = update(scan).where(self._held(claim)).values(next_at=lease_until)
         return claim if connection.execute(statement).rowcount else None
 
-    async def release(self, claim: Claim, *, at: float, problem: Problem | None, counted: bool) -> None:
+    async def release(
+        self, claim: Claim, *, at: float, problem: Problem | None, counted: bool, put_off: bool = False
+    ) -> None:
         """Give a claim back, to be taken again at ``at`` (epoch seconds).
 
         Args:
@@ -185,6 +190,7 @@ class Scans:
             at: when the digest is due again.
             problem: why it was not submitted, for the row in case that it never is.
             counted: whether this try counts as an attempt: the service may have got it.
+            put_off: whether it failed for a reason that has nothing to do with the digest.
         """
         statement = (
             update(scan)
@@ -195,6 +201,7 @@ class Scans:
                 next_at=at,
                 attempt=scan.c.attempt - (0 if counted else 1),
                 tries=scan.c.tries + (0 if problem is None else 1),
+                put_off=scan.c.put_off + (1 if put_off else 0),
                 problem=_encoded(problem),
             )
             .returning(scan.c.attempt)
@@ -224,6 +231,7 @@ class Scans:
                 next_at=next_at,
                 polls=0,
                 tries=0,
+                put_off=0,
                 problem=null(),
             )
         )
@@ -265,7 +273,7 @@ class Scans:
         statement = (
             update(scan)
             .where(self._polled(poll))
-            .values(state=ScanState.ADMITTED, next_at=at, tries=0, problem=_encoded(problem))
+            .values(state=ScanState.ADMITTED, next_at=at, tries=0, put_off=0, problem=_encoded(problem))
         )
         await self._ledger.write(lambda c: c.execute(statement))
 
@@ -287,6 +295,7 @@ class Scans:
                 owner=null(),
                 next_at=null(),
                 tries=0,
+                put_off=0,
                 problem=null(),
             )
             if connection.execute(done.where(self._asked(poll))).rowcount == 0:
