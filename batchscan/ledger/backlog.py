@@ -34,7 +34,7 @@ class Backlog:
 
         Returns:
             Pairs of digest and the time it is due, the earliest first; where the run chooses by what a
-            digest costs, the cheapest first.
+            digest costs, only what it can afford.
         """
         budget = self._choosing([stage])
         if budget is not None:

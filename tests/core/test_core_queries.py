@@ -17,6 +17,7 @@ K = b"\x02" * 16
 
 READS: dict[str, Callable[[], Select[Any]]] = {
     "due": lambda: queries.due(1, 1, ScanState.ADMITTED, until=T0, limit=500),
+    "in line": lambda: queries.in_line(1, 1, most_files=9, until=T0, limit=500),
     "left": lambda: queries.left(1, 1, [ScanState.ADMITTED, ScanState.SCANNING]),
     "locations": lambda: queries.locations(1, D, after=K, limit=100),
     "claimed": lambda: select(scan.c.owner).where(*queries.claimed(1)).distinct(),
