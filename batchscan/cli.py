@@ -281,7 +281,9 @@ def engine(
     drill: Annotated[
         str | None,
         typer.Option(
-            "--drill", metavar="FAULTS", help="Faults to inject, as Create:InternalError@0.2,seed=7."
+            "--drill",
+            metavar="FAULTS",
+            help="Faults to inject, as Create:InternalError@0.2,seed=7; docs/drills.md has them all.",
         ),
     ] = None,
     engine_version: Annotated[
