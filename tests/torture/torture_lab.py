@@ -140,7 +140,11 @@ class Program:
             self.send(signal.SIGKILL)
             await self._process.wait()
             raise BrokenPromiseError(f"not over within {limit_s:g} s: {self.err[-2000:]}") from error
-        promise("Traceback" not in self.err and code != 70, self.err)
+        interrupted = code == -signal.SIGINT and self.err.rstrip().endswith("KeyboardInterrupt")
+        promise(
+            interrupted or "Traceback" not in self.err, self.err
+        )  # Python's own, before the program's first line
+        promise(code != 70, self.err)
         return code
 
     @property

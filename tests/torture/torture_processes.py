@@ -22,6 +22,7 @@ from torture_lab import Lab, Program, Server
 
 CAP = 20
 PROCESSES = 4
+SUBMITS = 16
 LEASE_S = 300.0
 _SOON_S = 60.0
 
@@ -104,10 +105,11 @@ async def overlap(path: Path, *, skills: int = 300) -> Counter[str]:
         await server.tell("hold")
         first = await lab.start(*lab.scan(tree, server))
         await server.taken(1, first)
-        code, third = await lab.run(*lab.scan(tree, server))
+        code, third = await lab.run(*lab.scan(tree, server), limit_s=_SOON_S)
         promise(code == 2, f"exit {code} on a report that is being written: {third.err}")
         promise("another run is writing this report" in third.err, third.err)
         second = await lab.start(*lab.scan(tree, server, report=other))
+        await server.taken(2 * SUBMITS, second)  # what the first one has claimed, the second one leaves alone
         await server.tell("release")
         for program, report in ((first, lab.report), (second, other)):
             code = await program.code()
@@ -180,7 +182,7 @@ async def swapped(path: Path, *, seconds: float = 5.0, skills: int = 60) -> Coun
                 beside.write_bytes(skill_zip(2_000_000 + number))
                 beside.replace(file)
                 swaps += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
         code = await program.code()
         promise(code in {0, 3}, f"exit {code}: {program.err}")
         rows = _rows_of_swapped(lab.report, skills)
