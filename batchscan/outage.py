@@ -1,16 +1,18 @@
 """When a failed call is no longer the matter of one digest: the run stops submitting.
 
 Three ways lead here: the service says so (credentials, permission, quota), nobody answers for a while,
-or it does not understand one submission after another, which is a defect of ours.
+or it does not understand one call after another, which is a defect of ours.
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
 
 from batchscan.api.client import ScanClient
+from batchscan.api.reactions import CREATE
 from batchscan.errors import BatchscanError, Reaction, ServiceError
 from batchscan.models import Problem
 
@@ -52,16 +54,16 @@ class Outage:
         self._clock = clock
         self._since: float | None = None
         self._failures = 0
-        self._not_understood = 0
+        self._not_understood: Counter[str] = Counter()
         self._quota_asked_at: float | None = None
         self._asking = asyncio.Lock()
         self._no_quota: RunStoppedError | None = None
 
-    def over(self) -> None:
+    def over(self, action: str) -> None:
         """A call was answered well."""
         self._since = None
         self._failures = 0
-        self._not_understood = 0
+        self._not_understood[action] = 0
 
     def unreachable(self, error: ServiceError) -> bool:
         """Note a failed call; tell whether nobody was there to take it."""
@@ -75,18 +77,19 @@ class Outage:
                 self._since = self._clock()
         return error.policy.reaction is Reaction.TRANSIENT
 
-    def refused(self, error: ServiceError) -> None:
+    def refused(self, error: ServiceError, action: str) -> None:
         """Note that the service refused one digest.
 
         Raises:
-            RunStoppedError: it did not understand several in a row.
+            RunStoppedError: it did not understand several in a row. Where submissions are not understood,
+                polling goes on.
         """
         if error.code.partition(".")[0] not in _NOT_UNDERSTOOD:
-            self._not_understood = 0
+            self._not_understood[action] = 0
             return
-        self._not_understood += 1
-        if self._not_understood >= _NOT_UNDERSTOOD_IN_A_ROW:
-            raise _stopped(error, polls=True)
+        self._not_understood[action] += 1
+        if self._not_understood[action] >= _NOT_UNDERSTOOD_IN_A_ROW:
+            raise _stopped(error, polls=action == CREATE)
 
     def end(self, error: ServiceError) -> RunStoppedError | None:
         """Tell how the run ends, when the error says so or when nobody has answered for too long."""

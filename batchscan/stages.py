@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from batchscan.api.client import ScanClient
 from batchscan.api.protocol import Request, ScanStatus, create_request
+from batchscan.api.reactions import CREATE, RESULT
 from batchscan.backoff import Backoff
 from batchscan.content import read_bytes
 from batchscan.errors import Reaction, ServiceError
@@ -172,7 +173,7 @@ class Stages:
             result = await self._client.result(digest, poll.engine_version)
         except ServiceError as error:
             return await self._poll_failed(poll, error)
-        self._outage.over()
+        self._outage.over(RESULT)
         if result.status is ScanStatus.SUCCESS and result.verdict is not None:
             return await self._judged(poll, self._to_keep(result.verdict))
         if result.status is ScanStatus.SCANNING:
@@ -215,7 +216,7 @@ class Stages:
             submission = await self._client.create(request, claim.digest)
         except ServiceError as error:
             return await self._refused(claim, error, before)
-        self._outage.over()
+        self._outage.over(CREATE)
         self._stats.submitted += 1
         now = self._clock()
         poll_at = now + self._timing.first_poll_s
@@ -247,7 +248,7 @@ class Stages:
         billed = claim.attempt > 1 or reaction is Reaction.UNKNOWN or error.code == _OTHER_CONTENT
         if reaction is Reaction.ITEM:
             await self._scans.fail(claim, problem, run=self._run, billed=billed)
-            self._outage.refused(error)
+            self._outage.refused(error, CREATE)
             return Settled()
         at = self._clock() + await self._wait_s(self._create, error, tries)
         end = self._outage.end(error) or await self._outage.quota_end(self._client, error)
@@ -267,6 +268,7 @@ class Stages:
         put_off = self._outage.unreachable(error) or error.policy.reaction in _PUT_OFF
         if error.policy.reaction is Reaction.ITEM:
             await self._scans.fail(poll, problem, run=self._run, billed=True)  # only its result cannot be had
+            self._outage.refused(error, RESULT)
             return Settled()
         wait_s = await self._wait_s(self._result, error, tries)
         if error.policy.reaction not in _PUT_OFF:
