@@ -237,25 +237,18 @@ class Admission:
 
 def _first_seen(connection: Connection, run: int, items: Sequence[Item]) -> list[str | None]:
     """Tell for each item the path of an earlier input with the same bytes, None for the first."""
-    rows = [
-        {
-            "run": run,
-            "digest": i.content.artifact.digest,
-            "key": candidate_key(i.candidate),
-            "path": i.candidate.path,
-        }
-        for i in items
-    ]
+    rows = [(run, i.content.artifact.digest, candidate_key(i.candidate), i.candidate.path) for i in items]
     if not rows:
         return []
-    if connection.execute(_NOTE_SEEN, rows).rowcount == len(rows):
+    # As tuples in the order of the columns, and not as dictionaries: a quiet night notes a million.
+    noting = str(_NOTE_SEEN.compile(dialect=connection.dialect))
+    if connection.exec_driver_sql(noting, rows).rowcount == len(rows):
         return [None] * len(rows)
-    digests = {row["digest"] for row in rows}
     statement = select(seen.c.digest, seen.c.key, seen.c.path).where(
-        seen.c.run == run, seen.c.digest.in_(digests)
+        seen.c.run == run, seen.c.digest.in_({digest for _, digest, _, _ in rows})
     )
     firsts = {digest: (key, path) for digest, key, path in connection.execute(statement)}
-    return [None if firsts[row["digest"]][0] == row["key"] else firsts[row["digest"]][1] for row in rows]
+    return [None if firsts[digest][0] == key else firsts[digest][1] for _, digest, key, _ in rows]
 
 
 def _known(row: Record[*tuple[Any, ...]]) -> tuple[bytes, Known]:
