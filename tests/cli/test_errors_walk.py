@@ -114,7 +114,8 @@ async def each(
     """Take a step for each name, a few at a time; tell all that went wrong."""
     turn = asyncio.Semaphore(AT_A_TIME)
     inputs = tmp_path / "in"
-    skills(inputs, files)
+    if not inputs.exists():
+        skills(inputs, files)
 
     async def one(number: int, name: str) -> None:
         async with turn:
