@@ -4,27 +4,22 @@ Both are idempotent: they read the ledger's row, do one step, write the row, and
 digest again. Run twice, by this process or another, they find that there is nothing to do.
 """
 
-import asyncio
-import hashlib
-import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 from functools import partial
-from pathlib import Path
 
 import msgspec
 import structlog
 from sqlalchemy import Connection
 
 from batchscan.api.client import ScanClient
-from batchscan.api.protocol import Request, ScanStatus, create_request
+from batchscan.api.protocol import Request, ScanStatus
 from batchscan.api.reactions import CREATE, RESULT
 from batchscan.backoff import Backoff
-from batchscan.content import read_bytes
 from batchscan.errors import Reaction, ServiceError
 from batchscan.ledger.scans import Claim, Poll, ScanRecord, Scans
+from batchscan.loading import Loader
 from batchscan.models import Problem, ScanState, Stage, Verdict
 from batchscan.outage import Outage, RunStoppedError
 from batchscan.pacing import Pacer
@@ -117,7 +112,7 @@ class Stages:
         self._stats = stats
         self._owner = owner
         self._run = run
-        self._limit_bytes = limit_bytes
+        self._loader = Loader(scans, run, limit_bytes=limit_bytes)
         self._keep_report_url = keep_report_url
         self._backoff = backoff
         self._clock = clock
@@ -141,14 +136,14 @@ class Stages:
             return Gone()
         if not (record.state is ScanState.ADMITTED or record.again or self._lapsed(record)):
             return _elsewhere(record)
-        request = await self._load(digest)
-        if request is None:
-            return Gone()
-        claim = await self._create.start(partial(self._claim, digest), self._renew)
-        if claim is None:
-            return await self._unclaimed(digest)
-        before = _NO_FAILURES if record.again else Failures(record.tries, record.put_off)
-        return await self._send(claim, request, before)
+        async with self._loader.load(digest) as request:
+            if request is None:
+                return Gone()
+            claim = await self._create.start(partial(self._claim, digest), self._renew)
+            if claim is None:
+                return await self._unclaimed(digest)
+            before = _NO_FAILURES if record.again else Failures(record.tries, record.put_off)
+            return await self._send(claim, request, before)
 
     async def _unclaimed(self, digest: bytes) -> Next:
         record = await self._scans.get(digest)
@@ -181,15 +176,6 @@ class Stages:
         code = "scan-failed" if result.status is ScanStatus.FAILED else "not-found"
         message = result.message or "the service does not know the content"
         return await self._again(poll, Problem(code, message, result.request_id))
-
-    async def _load(self, digest: bytes) -> Request | None:
-        """Build the request from a file that still holds these bytes; None when no file does."""
-        async with aclosing(self._scans.locations(self._run, digest)) as locations:
-            async for location in locations:
-                request = await asyncio.to_thread(_load, location, digest, self._limit_bytes)
-                if request is not None:
-                    return request
-        return None
 
     def _claim(self, digest: bytes, connection: Connection) -> Claim | None:
         now = self._clock()
@@ -335,17 +321,6 @@ def _elsewhere(record: ScanRecord) -> Next:
         return Settled()
     stage = Stage.POLL if record.state is ScanState.SCANNING else Stage.SUBMIT
     return Wake(stage, record.next_at)
-
-
-def _load(location: bytes, digest: bytes, limit_bytes: int) -> Request | None:
-    """Read, check and encode one file; blocks."""
-    read = read_bytes(location, limit_bytes)
-    if not isinstance(read, tuple):
-        return None
-    _, content = read
-    if hashlib.sha256(content).digest() != digest:
-        return None
-    return create_request(content, Path(os.fsdecode(location)).name)
 
 
 __all__ = ["GivenUp", "Gone", "Next", "RunStoppedError", "SetAside", "Settled", "Stages", "Timing"]

@@ -546,7 +546,7 @@ async def test_a_file_that_is_as_before_whenever_it_is_looked_at_again_is_failed
         nonlocal loads
         loads += 1
 
-    monkeypatch.setattr("batchscan.stages._load", other_bytes_just_then)
+    monkeypatch.setattr("batchscan.loading._load", other_bytes_just_then)
     run = await table.new_run()
     await scan(table, run, inputs(root))
     assert outcomes(run) == {path.name: "failed"}

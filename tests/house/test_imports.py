@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 # From low to high. A module imports only from lines above its own; "" is the package itself.
 LAYERS = (
     "errors models backoff signals ledger.schema report.text report.console api.reading api.signature",
-    "ledger.migrations stats scheduler config diagnosis spool streams logs walk archive",
+    "ledger.migrations allowance stats scheduler config diagnosis spool streams logs walk archive",
     "api.endpoints api.keys api.reactions",
     "api.exchange api.protocol api.rotation settings_file",
     "api.keyfiles api.roles settings",
@@ -28,7 +28,8 @@ LAYERS = (
     "report.jsonl report.progress report.summary",
     "budget explain expiry manifest content pacing record rescan status",
     "discover admit connect outage",
-    "quota settings_table stages settlement",
+    "quota settings_table loading settlement",
+    "stages",
     "pipeline plan",
     "conclusion",
     "execution",
