@@ -73,9 +73,9 @@ def _parts(name: str, args: argparse.Namespace, path: Path) -> Iterator[Part]:
     seed = args.seed
     match name:
         case "kills":
-            yield "SIGKILL", torture_kills.kills(path / "kills", count=args.kills, seed=seed)
             yield "SIGTERM, SIGINT", torture_kills.drains(path / "drains", count=args.kills // 5, seed=seed)
             yield "the server dies", torture_kills.server_dies(path / "server", count=6, seed=seed)
+            yield "SIGKILL", torture_kills.kills(path / "kills", count=args.kills, seed=seed)
         case "faults":
             yield "each fault alone", torture_faults.matrix(path / "matrix")
             yield "all at once", torture_faults.storm(path / "storm", files=args.files, seed=seed)

@@ -39,4 +39,4 @@ async def test_files_swapped_while_they_are_scanned(tmp_path: Path) -> None:
 async def test_a_disk_that_is_full(tmp_path: Path) -> None:
     if unable := torture_disks.can_mount(tmp_path / "try"):
         pytest.skip(unable)
-    await torture_disks.full_report(tmp_path / "report", skills=80)
+    await torture_disks.full_report(tmp_path / "report", skills=80, size="32k")

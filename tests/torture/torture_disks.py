@@ -61,9 +61,9 @@ async def full_ledger(path: Path, *, skills: int = 400) -> Counter[str]:
     return Counter({"inputs": tree.inputs, "sent before": sent, "submitted again": again})
 
 
-async def full_report(path: Path, *, skills: int = 200) -> Counter[str]:
+async def full_report(path: Path, *, skills: int = 200, size: str = "64k") -> Counter[str]:
     """The report's disk runs full: told, exit 3, no half line; with room, ``resume`` completes it."""
-    with _memory(path / "disk", "64k") as disk:
+    with _memory(path / "disk", size) as disk:
         lab, server = Lab(path), Server(path / "server")
         tree = make_tree(path / "in", skills, mixed=False)
         report = disk / "report.jsonl"

@@ -98,7 +98,7 @@ async def _killed(
     while going and figures["kills"] < goal:
         moment = rng.choice(moments)
         program = await lab.start(*(resume if resumable and rng.random() < 0.5 else scan))
-        await _kill(program, moment, lab, server, rng)
+        await _kill(program, moment, lab, server, rng, len(tree.digests))
         code = await program.code()
         if code == -signal.SIGKILL:
             figures += Counter({"kills": 1, f"killed: {moment}": 1})
@@ -121,15 +121,17 @@ async def _killed(
     return figures
 
 
-async def _kill(program: Program, moment: str, lab: Lab, server: Server, rng: random.Random) -> None:
-    """Kill at a moment, or come too late."""
+async def _kill(
+    program: Program, moment: str, lab: Lab, server: Server, rng: random.Random, skills: int
+) -> None:
+    """Kill at a moment, or come too late; how soon depends on how much there is to do."""
     if moment in AT_THE_SERVER:
-        await server.tell("arm", group=program.pid, moment=moment, after=rng.randint(1, 60))
+        await server.tell("arm", group=program.pid, moment=moment, after=rng.randint(1, 3 * skills // 20))
         return
     if moment in ("start", "any time"):
         await asyncio.sleep(rng.uniform(0.0, 0.8) if moment == "start" else rng.uniform(0.5, 2.5))
     elif moment == "report grows":
-        size, more = _report_size(lab.report), rng.randint(1, 30_000)
+        size, more = _report_size(lab.report), rng.randint(1, 75 * skills)
         await asyncio.to_thread(_watch, program, lambda: _report_size(lab.report) >= size + more)
     else:
         await asyncio.sleep(rng.uniform(0.0, 1.5))
@@ -191,15 +193,17 @@ async def drains(path: Path, *, count: int, seed: int, skills: int = 400) -> Cou
             for _ in range(15):
                 program = await lab.start(*lab.scan(tree, server))
                 wanted = rng.choice((signal.SIGTERM, signal.SIGINT))
-                await asyncio.sleep(rng.uniform(0.0, 2.5))
+                await lab.begun(program)
+                await asyncio.sleep(rng.uniform(0.0, 2.0))
                 program.send(wanted)
                 began = time.monotonic()
                 code = await program.code(DRAWN_WITHIN_S + 5)
                 if code == 3:
                     break
                 slowest = max(slowest, time.monotonic() - began)
-                # Negative: it had not come as far as its own handlers, and the kernel ended it.
-                promise(code in (128 + wanted, -wanted), f"exit {code} after {wanted.name}: {program.err}")
+                if code == -wanted:  # the run was over, and Python had put the handlers away
+                    break
+                promise(code == 128 + wanted, f"exit {code} after {wanted.name}: {program.err}")
                 figures += Counter({"signals": 1, wanted.name: 1})
             code, program = await lab.run(*lab.scan(tree, server))
             promise(code in {2, 3}, f"exit {code}: {program.err}")  # 2: it was complete already

@@ -140,10 +140,7 @@ class Program:
             self.send(signal.SIGKILL)
             await self._process.wait()
             raise BrokenPromiseError(f"not over within {limit_s:g} s: {self.err[-2000:]}") from error
-        interrupted = code == -signal.SIGINT and self.err.rstrip().endswith("KeyboardInterrupt")
-        promise(
-            interrupted or "Traceback" not in self.err, self.err
-        )  # Python's own, before the program's first line
+        promise("Traceback" not in self.err, self.err)
         promise(code != 70, self.err)
         return code
 
@@ -204,6 +201,13 @@ class Lab:
         """The command that scans a tree quickly."""
         where = ("--endpoint", server.url, "--output", report or self.report)
         return ["scan", *tree.args, *where, *FAST, *more]
+
+    async def begun(self, program: Program) -> None:
+        """Wait until the program has opened its state directory: its handlers are in place by then."""
+        end = time.monotonic() + LIMIT_S
+        while not any(self.state.glob(f"owners/*-{program.pid}-*")) and not program.over:
+            promise(time.monotonic() < end, f"nothing begun within {LIMIT_S:g} s: {program.err}")
+            await asyncio.sleep(0.005)
 
     def end(self) -> None:
         for program in self._programs:
