@@ -91,7 +91,8 @@ def test_the_first_place_that_gives_a_setting_counts(
 def test_the_file_is_found_at_home_or_named_and_never_in_the_working_directory(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file_of(tmp_path / "work", "rate = 9", "batchscan.toml")
+    for directory in (tmp_path / "work", tmp_path / "work" / "batchscan"):
+        file_of(directory, "rate = 9", "batchscan.toml")
     monkeypatch.setenv("XDG_CONFIG_HOME", ".")
     assert settle({}).file is None
     monkeypatch.delenv("XDG_CONFIG_HOME")

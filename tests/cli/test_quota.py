@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import zipfile
 from typing import Any
 
 import pytest
@@ -75,7 +76,10 @@ def test_what_the_service_does_not_say_is_not_made_up() -> None:
 
 
 async def test_the_quota_of_each_site_is_told_in_words(lab: Lab) -> None:
-    skills(lab.inputs, 3)
+    skills(lab.inputs, 2)
+    with zipfile.ZipFile(lab.inputs / "three.zip", "w") as archive:
+        for name in ("SKILL.md", "a.md", "b.md"):
+            archive.writestr(name, "x")
     async with lab.service(site="china", total_quota=2, drill="Create:UnauthorizedOperation") as service:
         refused = await lab.scan(service, "in")
         china, parsed = await asyncio.gather(
@@ -92,11 +96,11 @@ async def test_the_quota_of_each_site_is_told_in_words(lab: Lab) -> None:
     assert lines[3].endswith(" days (the service's time; it names no zone)")
     assert lines[4:] == [
         "postpaid billing: off",
-        "pending here: 3 skills with 3 files; 2 of the files fit, 1 do not",
+        "pending here: 3 skills with 5 files; 2 of the files fit, 3 do not",
     ]
     quota = json.loads(parsed.out)
     assert quota["schema"] == "batchscan.quota/1"
-    assert quota["pending"] == {"skills": 3, "files": 3}
+    assert quota["pending"] == {"skills": 3, "files": 5}
     assert (quota["total"], quota["remaining"], quota["room"], quota["fitting"]) == (2, 2, 2, 2)
 
 
