@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from torture_checks import (
@@ -109,7 +109,8 @@ async def _killed(
             promise(lab.report.read_text() == "last night's\n" or _is_whole(lab.report, tree), "not replaced")
         with ledger_copy(lab.state) as copy:
             doubtful.update(in_doubt(copy))
-            resumable = copy is not None and _has_run(copy)
+            state = None if copy is None else _run_state(copy)
+            resumable, going = state is not None, going and state != "complete"  # killed when all was done
             if copy is not None:
                 promise(not (found := verify(copy).faults), found)
         await server.tell("arm", group=0, moment="", after=0)
@@ -169,13 +170,13 @@ def _is_whole(report: Path, tree: Tree) -> bool:
     return report.read_bytes().count(b"\n") == tree.inputs
 
 
-def _has_run(copy: Path) -> bool:
-    ledger = sqlite3.connect(copy)
-    try:
-        made = ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'run'").fetchone()
-        return made is not None and ledger.execute("SELECT 1 FROM run").fetchone() is not None
-    finally:
-        ledger.close()
+def _run_state(copy: Path) -> str | None:
+    """How far the ledger's one run came; None when it was not begun."""
+    with closing(sqlite3.connect(copy)) as ledger:
+        if ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'run'").fetchone() is None:
+            return None
+        found = ledger.execute("SELECT state FROM run").fetchone()
+        return None if found is None else str(found[0])
 
 
 async def drains(path: Path, *, count: int, seed: int, skills: int = 400) -> Counter[str]:
