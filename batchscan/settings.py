@@ -152,6 +152,7 @@ def _file(flag: object) -> tuple[SettingsFile, list[str]]:
     given = os.environ.get(CONFIG_VARIABLE) if flag is None else str(flag)
     if given is None:
         path = default_file()
+        # a relative XDG_CONFIG_HOME is void (XDG base directories); older platformdirs take it all the same
         return read_settings_file(path) if path.is_absolute() and os.path.lexists(path) else (_NO_FILE, [])
     if not given.strip():
         return _NO_FILE, [f"{CONFIG_VARIABLE if flag is None else '--config'}: is empty"]
