@@ -10,7 +10,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from batchscan.ledger.chosen import waits_for_its_turn
@@ -24,6 +36,37 @@ LEAST_FILES = 1
 
 _NO_LIMIT = 2**53
 _FILES = case((artifact.c.file_count < LEAST_FILES, LEAST_FILES), else_=artifact.c.file_count)
+
+# Built once: each submission runs these, and building a statement costs more than carrying it out.
+_RESERVE = (
+    insert(charge)
+    .from_select(
+        ["scope", "digest", "purse", "files"],
+        select(
+            bindparam("p_scope", type_=Integer),
+            artifact.c.digest,
+            bindparam("p_purse", type_=Text),
+            _FILES,
+        ).where(artifact.c.digest == bindparam("p_digest")),
+    )
+    .on_conflict_do_nothing()
+    .returning(charge.c.files)
+)
+_NEW = insert(purse)
+_ADD = _NEW.on_conflict_do_update(
+    index_elements=[purse.c.scope, purse.c.name],
+    set_={"reserved": purse.c.reserved + _NEW.excluded.reserved},
+)
+_TAKE = (
+    delete(charge)
+    .where(charge.c.scope == bindparam("p_scope"), charge.c.digest == bindparam("p_digest"))
+    .returning(charge.c.purse, charge.c.files)
+)
+_SETTLE = (
+    update(purse)
+    .where(purse.c.scope == bindparam("p_scope"), purse.c.name == bindparam("p_purse"))
+    .values(reserved=purse.c.reserved - bindparam("p_reserved"), spent=purse.c.spent + bindparam("p_spent"))
+)
 
 
 class Spending(msgspec.Struct, frozen=True):
@@ -128,21 +171,10 @@ class Budget:
         """Reserve the digest's files, unless they are reserved already."""
         names = (self._own, self._today()) if self.limited else (self._today(),)
         for name in names:
-            source = select(literal(self._scope), artifact.c.digest, literal(name), _FILES)
-            booked = connection.execute(
-                insert(charge)
-                .from_select(["scope", "digest", "purse", "files"], source.where(artifact.c.digest == digest))
-                .on_conflict_do_nothing()
-                .returning(charge.c.files)
-            ).scalar_one_or_none()
+            mine = {"p_scope": self._scope, "p_digest": digest, "p_purse": name}
+            booked = connection.execute(_RESERVE, mine).scalar_one_or_none()
             if booked is not None:
-                statement = insert(purse).values(scope=self._scope, name=name, reserved=booked)
-                connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=[purse.c.scope, purse.c.name],
-                        set_={"reserved": purse.c.reserved + statement.excluded.reserved},
-                    )
-                )
+                connection.execute(_ADD, {"scope": self._scope, "name": name, "reserved": booked})
         if self.limited:
             self._mark(connection, digest, 0)  # sent again, it costs nothing more
 
@@ -236,17 +268,10 @@ def close(connection: Connection, scope: int, digest: bytes, *, billed: int | No
         digest: what was sent.
         billed: files that the service billed; None when it does not say: then all that was reserved.
     """
-    mine = and_(charge.c.scope == scope, charge.c.digest == digest)
-    for name, files in connection.execute(
-        delete(charge).where(mine).returning(charge.c.purse, charge.c.files)
-    ).all():
-        connection.execute(
-            update(purse)
-            .where(purse.c.scope == scope, purse.c.name == name)
-            .values(
-                reserved=purse.c.reserved - files, spent=purse.c.spent + (files if billed is None else billed)
-            )
-        )
+    for name, files in connection.execute(_TAKE, {"p_scope": scope, "p_digest": digest}).all():
+        spent = files if billed is None else billed
+        values = {"p_scope": scope, "p_purse": name, "p_reserved": files, "p_spent": spent}
+        connection.execute(_SETTLE, values)
 
 
 def day_purse(now: float) -> str:

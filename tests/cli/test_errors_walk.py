@@ -89,7 +89,7 @@ class Walk:
         async with serve(settings, ScriptedDetector()) as engine:
             yield engine
 
-    async def scan(self, engine: Engine) -> tuple[Summary, list[Row]]:
+    async def scan(self, engine: Engine, *, wait: bool = True) -> tuple[Summary, list[Row]]:
         """Scan, or go on with what is unfinished."""
         config = Config(
             state_dir=self.place / "state",
@@ -103,7 +103,7 @@ class Walk:
         report = self.place / "report.jsonl"
         access = Access(endpoint(engine.url), KEY)
         async with open_session(config, access, Stats()) as session:
-            summary = await session.scan(request, Terms(), spool=None, output=report, overwrite=True)
+            summary = await session.scan(request, Terms(wait=wait), spool=None, output=report, overwrite=True)
         rows = [msgspec.json.decode(line, type=Row) for line in report.read_bytes().splitlines()]
         return summary, rows
 
@@ -219,7 +219,12 @@ async def test_calls_that_are_not_understood_are_a_defect_of_ours_and_stop_the_r
     tmp_path: Path, action: str, code: str
 ) -> None:
     async def step(fault: str, walk: Walk) -> None:
-        async with walk.service(fault) as engine:
+        port = 0
+        if action == "Result":  # all is submitted before the first poll
+            async with walk.service(None) as engine:
+                await walk.scan(engine, wait=False)
+                port = int(engine.url.rsplit(":", 1)[1].strip("/"))
+        async with walk.service(fault, port=port) as engine:
             summary, rows = await walk.scan(engine)
             port = int(engine.url.rsplit(":", 1)[1].strip("/"))
         assert summary.exit_code == 4
