@@ -1,12 +1,28 @@
 """Verdicts as they come in, and the engines that give them. Nothing that was paid for is overwritten."""
 
 import msgspec
-from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger.schema import engine, superseded, verdict
 from batchscan.ledger.store import Ledger
 from batchscan.models import Verdict
+
+_COLUMNS = [column.name for column in superseded.columns]
+# Built once: it is run for each verdict, and nearly always finds nothing.
+_SUPERSEDE = (
+    insert(superseded)
+    .prefix_with("OR IGNORE")
+    .from_select(
+        _COLUMNS,
+        select(*(verdict.c[name] for name in _COLUMNS)).where(
+            verdict.c.scope == bindparam("p_scope"),
+            verdict.c.digest == bindparam("p_digest"),
+            verdict.c.engine_version == bindparam("p_engine"),
+            verdict.c.scanned_at != bindparam("p_at"),
+        ),
+    )
+)
 
 
 def keep_verdict(
@@ -30,14 +46,8 @@ def keep_verdict(
         "expires_at": scanned_at + retention_s,
         "run": run,
     }
-    mine = and_(
-        verdict.c.scope == scope,
-        verdict.c.digest == digest,
-        verdict.c.engine_version == found.engine_version,
-    )
-    columns = [column.name for column in superseded.columns]
-    before = select(*(verdict.c[name] for name in columns)).where(mine, verdict.c.scanned_at != scanned_at)
-    connection.execute(insert(superseded).prefix_with("OR IGNORE").from_select(columns, before))
+    which = {"p_scope": scope, "p_digest": digest, "p_engine": found.engine_version, "p_at": scanned_at}
+    connection.execute(_SUPERSEDE, which)
     connection.execute(
         upsert(verdict)
         .values(scope=scope, digest=digest, engine_version=found.engine_version, **values)
