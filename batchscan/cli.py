@@ -4,6 +4,7 @@ Data goes to stdout, everything else to stderr. What a command needs is imported
 ``--help`` is quick.
 """
 
+import signal
 import sys
 from contextlib import suppress
 from typing import Annotated, Final, NoReturn, cast
@@ -337,6 +338,9 @@ app.command()(explain)
 
 def main() -> NoReturn:
     """Run the program and exit with its code; no error leaves as a traceback of its own."""
+    # Until a command is loaded there is nothing to put in order. Some imports swallow a KeyboardInterrupt,
+    # others end in its traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fill_standard_streams()
     code = _guarded()
     flush_or_silence()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -190,6 +191,7 @@ def settle_for(settings: dict[str, Any], resumed: RunRecord | None = None) -> Se
         )
     settled = settle(settings, recorded)
     logs.configure(settled.config.log_level, json=not sys.stderr.isatty())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there may be a copy to remove
     return settled
 
 

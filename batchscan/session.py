@@ -115,7 +115,7 @@ class Session:
         if before is not None and _goes_on(before, request):
             return await self._execution.go_on(before, terms)
         if output is not None and await asyncio.to_thread(os.path.lexists, output):
-            if not overwrite:
+            if not overwrite and not await asyncio.to_thread(_is_empty, output):
                 raise UsageError(_refusal(output, before))
             request = msgspec.structs.replace(request, replace=True)
         sources = await asyncio.to_thread(named_sources, request, None if spool is None else spool.file)
@@ -152,6 +152,11 @@ def new_run_id() -> str:
 
 def _goes_on(record: RunRecord, request: RunRequest) -> bool:
     return record.state is not RunState.COMPLETE and record.request.same_inputs(request)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing would be lost with the file: a run was killed as it began, or it was touched."""
+    return path.is_file() and path.stat().st_size == 0
 
 
 def _refusal(target: Path, before: RunRecord | None) -> str:

@@ -137,7 +137,8 @@ def _answers() -> Iterator[Entry]:
 def _transport() -> Iterator[Entry]:
     """What happened on the way. Nothing was sent in the first four."""
     yield Entry("connect-failed", None, Policy(Reaction.TRANSIENT, 10, 5.0, _NETWORK))
-    yield Entry("proxy-failed", None, Policy(Reaction.TRANSIENT, 5, 5.0, "Check the setting `proxy` and its password."))
+    check_proxy = "Check the setting `proxy` and its password."
+    yield Entry("proxy-failed", None, Policy(Reaction.TRANSIENT, 5, 5.0, check_proxy))
     yield Entry("tls-failed", None, Policy(Reaction.TRANSIENT, 5, 5.0, _NETWORK))
     yield Entry(
         "tls-untrusted",
@@ -176,7 +177,8 @@ def _transport() -> Iterator[Entry]:
         "http-413", None, Policy(Reaction.ITEM, 1, 0.0, "The file is larger than the way there takes.")
     )
     yield Entry("http-429", None, Policy(Reaction.THROTTLE, _POLLS, 1.0, "Lower `--rate`."))
-    yield Entry("http-4xx", None, Policy(Reaction.TRANSIENT, 3, 5.0, "Check `--endpoint` and the setting `proxy`."))
+    check_address = "Check `--endpoint` and the setting `proxy`."
+    yield Entry("http-4xx", None, Policy(Reaction.TRANSIENT, 3, 5.0, check_address))
 
 
 TABLE: Final = tuple(_entries())

@@ -44,6 +44,15 @@ async def test_an_output_that_is_there(lab: Lab) -> None:
     assert states == ["complete"] * 3, "a refused command leaves no run behind"
 
 
+async def test_an_empty_file_is_no_report_to_keep(lab: Lab) -> None:
+    skills(lab.inputs, 1)
+    lab.report.touch()  # as a run leaves it that is killed while it begins
+    async with lab.service() as service:
+        done = await lab.scan(service, "in", "-o", lab.report)
+    assert done.code == 0, done.err
+    assert len(lab.rows_of(1)) == 1
+
+
 async def test_no_wait_then_a_run_that_fetches(lab: Lab) -> None:
     skills(lab.inputs, 3)
     async with lab.service() as service:
