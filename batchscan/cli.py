@@ -13,6 +13,7 @@ import typer
 
 from batchscan import __version__
 from batchscan.cli_inquiries import config_app, doctor, quota
+from batchscan.cli_reports import report
 from batchscan.cli_revisit import explain, rescan
 from batchscan.errors import BatchscanError
 from batchscan.options import (
@@ -334,6 +335,7 @@ app.command()(quota)
 app.command()(doctor)
 app.command()(rescan)
 app.command()(explain)
+app.command()(report)
 
 
 def main() -> NoReturn:

@@ -25,7 +25,11 @@ LAYERS = (
     "ledger.admission ledger.backlog ledger.history ledger.verify ledger.waiting",
     "ledger.scans",
     "report.lines report.outfile report.rows report.spending report.tally",
-    "report.jsonl report.progress report.summary",
+    "report.jsonl report.progress report.summary report.survey suppressions",
+    "formats.entry",
+    "formats.csv_table",
+    "formats.registry",
+    "publish",
     "budget explain expiry manifest content pacing record rescan status",
     "discover admit connect outage",
     "quota settings_table loading settlement",
@@ -37,9 +41,9 @@ LAYERS = (
     "local_checks",
     "doctor",
     "commands inquiries",
-    "revisit",
+    "reporting revisit",
     "options",
-    "cli_inquiries cli_revisit",
+    "cli_inquiries cli_reports cli_revisit",
     "cli",
     "__main__",
 )
@@ -49,6 +53,7 @@ ROOMS = {
     "api": "errors models",
     "ledger": "errors models",
     "report": "errors models stats logs",
+    "formats": "errors models report.lines report.rows report.survey report.tally report.text suppressions",
     "embedded": "errors models api.signature",
 }
 

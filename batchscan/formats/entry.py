@@ -1,0 +1,48 @@
+"""What a format is given: first what is known of the whole report, then its rows one by one."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+import msgspec
+
+from batchscan.models import Row
+from batchscan.report.survey import Survey
+from batchscan.suppressions import Suppression
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A row, and the suppression that holds for it today."""
+
+    row: Row
+    suppression: Suppression | None = None
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a report before its rows are written.
+
+    Attributes:
+        survey: what all rows add up to.
+        name: file name of the report, without its directory.
+        made_at: the time the reader will see, with its zone (UTC).
+        state: where the run stands, None where the ledger does not know the report.
+    """
+
+    survey: Survey
+    name: str
+    made_at: datetime
+    state: str | None = None
+
+
+class FormatWriter(Protocol):
+    """Writes one document. Holds no more of it than the format demands."""
+
+    def add(self, entry: Entry) -> None:
+        """Take the next row, in the order of the report."""
+
+    def finish(self) -> None:
+        """Write the document's end. It stays open: whoever opened the file closes it."""
+
+
+Opener = Callable[[BinaryIO, Context], FormatWriter]
+"""What a format's module has, as ``open_writer``; it may write the document's head at once."""

@@ -1,0 +1,42 @@
+"""The formats there are, by the name that ``--format`` takes. A format is imported when it is asked for."""
+
+from importlib import import_module
+
+import msgspec
+
+from batchscan.errors import UsageError
+from batchscan.formats.entry import Opener
+
+
+class Format(msgspec.Struct, frozen=True):
+    """A format: the module that writes it, the suffix of its files, and what it is for."""
+
+    module: str
+    suffix: str
+    purpose: str
+
+    def opener(self) -> Opener:
+        """Load the format.
+
+        Raises:
+            UsageError: it needs a package that is not installed.
+        """
+        opener: Opener = import_module(f"batchscan.formats.{self.module}").open_writer
+        return opener
+
+
+FORMATS = {
+    "csv": Format("csv_table", ".csv", "spreadsheets"),
+}
+
+
+def find_format(name: str) -> Format:
+    """Look a format up.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    found = FORMATS.get(name)
+    if found is None:
+        raise UsageError(f"--format: {name!r} is none of {', '.join(sorted(FORMATS))}")
+    return found

@@ -1,0 +1,134 @@
+"""A report in other formats: one pass counts, a second one writes all documents; no list of rows is held.
+
+A document appears under its name when it is whole, or not at all.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, cast
+
+import msgspec
+
+from batchscan.errors import UsageError
+from batchscan.formats.entry import Context, Entry
+from batchscan.formats.registry import find_format
+from batchscan.models import Row
+from batchscan.report.lines import read_rows
+from batchscan.report.outfile import sync_directory, write_failure
+from batchscan.report.survey import Survey
+from batchscan.suppressions import Suppression
+
+Suppressor = Callable[[Row], Suppression | None]
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A format by name, and the file it goes to; None is standard output."""
+
+    format: str
+    file: Path | None
+
+
+def name_documents(formats: Sequence[str], outputs: Sequence[Path], stem: str) -> list[Document]:
+    """Tell which format goes where: each to its own output, or all into one directory.
+
+    Raises:
+        UsageError: formats and outputs do not fit together.
+    """
+    known = [find_format(name) for name in formats]
+    if len(set(formats)) < len(formats):
+        raise UsageError("--format: one was given twice")
+    if not outputs and len(formats) == 1:
+        return [Document(formats[0], None)]
+    if len(outputs) == 1 and (outputs[0].is_dir()):
+        return [
+            Document(name, outputs[0] / f"{stem}{form.suffix}")
+            for name, form in zip(formats, known, strict=True)
+        ]
+    if len(outputs) != len(formats):
+        raise UsageError(
+            f"{len(formats)} formats and {len(outputs)} outputs: give --output once for each --format, in"
+            " the same order, or once with a directory that exists"
+        )
+    return [Document(name, output) for name, output in zip(formats, outputs, strict=True)]
+
+
+def survey(report: Path, suppressor: Suppressor) -> Survey:
+    """Count a report.
+
+    Raises:
+        BatchscanError: it cannot be read, or is none.
+    """
+    found = Survey()
+    for row in read_rows(report):
+        found.add(row, suppressed=suppressor(row) is not None)
+    return found
+
+
+def publish(
+    report: Path,
+    documents: Sequence[Document],
+    found: Survey,
+    suppressor: Suppressor,
+    *,
+    state: str | None,
+) -> None:
+    """Write the documents.
+
+    Raises:
+        BatchscanError: the report cannot be read, or a document not be written.
+    """
+    for document in documents:
+        if document.file is not None and document.file.exists() and document.file.samefile(report):
+            raise UsageError(f"{document.file}: is the report itself; name another --output")
+    context = Context(survey=found, name=report.name, made_at=datetime.now(UTC), state=state)
+    openers = [find_format(document.format).opener() for document in documents]
+    with ExitStack() as stack:
+        files = [stack.enter_context(_replaced(document.file)) for document in documents]
+        writers = [opener(file, context) for opener, file in zip(openers, files, strict=True)]
+        for row in read_rows(report):
+            entry = Entry(row, suppressor(row))
+            for writer in writers:
+                writer.add(entry)
+        for writer in writers:
+            writer.finish()
+
+
+@contextmanager
+def _replaced(path: Path | None) -> Iterator[BinaryIO]:
+    """Open what takes the place of ``path`` once it is whole."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                yield cast("BinaryIO", file)
+                file.flush()
+                os.fchmod(file.fileno(), _mode(path))
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        sync_directory(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: its directory does not exist; create it first") from error
+    except OSError as error:
+        raise write_failure(path, error) from error
+
+
+def _mode(path: Path) -> int:
+    """Permissions as any new file of this user, or those of the file that is replaced."""
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
