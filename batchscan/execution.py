@@ -29,7 +29,7 @@ from batchscan.pacing import Pacer
 from batchscan.pipeline import Ending, Pipeline, Policy
 from batchscan.record import Recorder
 from batchscan.report.jsonl import Mode, ReportWriter, open_report
-from batchscan.report.summary import Summary
+from batchscan.report.summary import Summary, encode_summary
 from batchscan.rescan import chosen_inputs, note_choice
 from batchscan.spool import Spool, spool_path
 from batchscan.stages import Stages, Timing
@@ -122,7 +122,9 @@ class Execution:
             nothing = state is RunState.COMPLETE and recorder.tally.inputs == 0
             if state is not RunState.INTERRUPTED and not nothing:
                 await recorder.finish()
-            await self._note(record, state)
+            elapsed_s = time.monotonic() - began
+            summary = await summarize(record, recorder, ending, terms, scans, self._stats, elapsed_s)
+            await self._note(record, state, None if nothing else summary)
         except BatchscanError as error:
             with suppress(LedgerError):
                 await self._note(record, RunState.INTERRUPTED)
@@ -134,7 +136,7 @@ class Execution:
         if nothing:
             await asyncio.to_thread(_remove_empty, record)
             raise NothingMatchedError(_nothing(record, self._stats))
-        return await summarize(record, recorder, ending, terms, scans, self._stats, time.monotonic() - began)
+        return summary
 
     async def _scans(self, record: RunRecord, terms: Terms) -> Scans:
         """The digests of the run, with what may be spent on them.
@@ -224,13 +226,14 @@ class Execution:
             keep_report_url=config.report_urls,
         )
 
-    async def _note(self, record: RunRecord, state: RunState) -> None:
+    async def _note(self, record: RunRecord, state: RunState, summary: Summary | None = None) -> None:
         done = state in (RunState.COMPLETE, RunState.INCOMPLETE)
         await self._runs.update(
             record,
             state=state,
             counts=dict(self._stats.requests),
             finished_at=time.time() if done else None,
+            summary=None if summary is None else encode_summary(summary),
         )
 
 

@@ -11,7 +11,12 @@ from sqlalchemy import Connection
 
 Step = Callable[[Connection], None]
 
-STEPS: Mapping[int, Step] = {}
+
+def _keep_summaries(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE run ADD COLUMN summary TEXT")
+
+
+STEPS: Mapping[int, Step] = {1: _keep_summaries}
 
 
 def upgrade(connection: Connection, version: int, newest: int) -> None:

@@ -58,7 +58,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as the ledger knows it; ``id`` is its small number inside the ledger."""
+    """A run as the ledger knows it.
+
+    ``id`` is its small number inside the ledger, ``summary`` the JSON of how it last ended, if it did.
+    """
 
     id: int
     run_id: str
@@ -69,6 +72,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     request: RunRequest
     report: Path
     counts: dict[str, int]
+    summary: str | None
 
 
 class Runs:
@@ -136,14 +140,23 @@ class Runs:
         return await self._ledger.read(lambda c: [_record(row) for row in c.execute(statement)])
 
     async def update(
-        self, record: RunRecord, *, state: RunState, counts: dict[str, int], finished_at: float | None
+        self,
+        record: RunRecord,
+        *,
+        state: RunState,
+        counts: dict[str, int],
+        finished_at: float | None,
+        summary: bytes | None = None,
     ) -> None:
-        """Write how far the run came."""
-        statement = (
-            update(run)
-            .where(run.c.id == record.id)
-            .values(state=state, counts=msgspec.json.encode(counts).decode(), finished_at=finished_at)
-        )
+        """Write how far the run came; without a summary the one of an earlier end stays."""
+        values: dict[str, Any] = {
+            "state": state,
+            "counts": msgspec.json.encode(counts).decode(),
+            "finished_at": finished_at,
+        }
+        if summary is not None:
+            values["summary"] = summary.decode()
+        statement = update(run).where(run.c.id == record.id).values(values)
         await self._ledger.write(lambda c: c.execute(statement))
 
     async def _first(self, statement: Select[Any]) -> RunRecord | None:
@@ -174,4 +187,5 @@ def _record(row: Row[Any]) -> RunRecord:
         request=msgspec.convert(json.loads(row.request), RunRequest),
         report=Path(os.fsdecode(row.report)),
         counts=msgspec.json.decode(row.counts, type=dict[str, int]),
+        summary=row.summary,
     )

@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x62736331
 """Marks a SQLite file as ours (``bsc1``), so that another program's file is never written to."""
 
@@ -136,7 +136,8 @@ run = Table(
     Column("finished_at", Float),
     Column("request", Text, nullable=False, comment="JSON: sources, filters, endpoint name; no secret"),
     Column("report", LargeBinary, nullable=False, comment="absolute path in raw bytes"),
-    Column("counts", Text, nullable=False, comment="JSON: calls made so far, summary at the end"),
+    Column("counts", Text, nullable=False, comment="JSON: calls made so far"),
+    Column("summary", Text, comment="JSON: batchscan.summary/1 of its last end, NULL before"),
     UniqueConstraint("run_id"),
 )
 

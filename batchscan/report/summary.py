@@ -84,6 +84,15 @@ def encode_summary(summary: Summary) -> bytes:
     return printable_json(msgspec.json.encode(summary)) + b"\n"
 
 
+def decode_summary(document: str) -> Summary:
+    """Read what ``encode_summary`` wrote, also that of an earlier version.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return msgspec.json.decode(document, type=Summary)
+
+
 def summary_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a summary, as shipped in the package."""
     return load_schema("summary.schema.json")

@@ -1,8 +1,7 @@
 """Ledgers of every released schema become today's, whole or not at all.
 
-``data/ledger-1.sql`` is a ledger as version 1 made it. Until version 1 is released it is made anew when the
-schema changes, by ``python tests/core/test_core_migrations.py``; afterwards it stays as it is, and a change
-of the schema is a new version with its step.
+``data/ledger-N.sql`` is a ledger as version N made it, and stays as it is. A change of the schema is a new
+version with its step; ``python tests/core/test_core_migrations.py`` then writes that version's ledger.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ from batchscan.ledger.store import open_ledger
 from batchscan.ledger.verify import verify
 from batchscan.models import Artifact, Candidate, FileStat, RiskLevel, Verdict
 
-FIXTURE = Path(__file__).parent / "data" / "ledger-1.sql"
+VERSIONS = range(1, schema.SCHEMA_VERSION + 1)
 SCOPE = "default@csip.intl.tencentcloudapi.com"
 T0 = 1_780_000_000.0
 INPUTS = 4
@@ -68,9 +67,13 @@ async def fill(path: Path) -> None:
         await scans.judged(poll, found, run=run.id, now=T0 + 301, retention_s=90 * 86400.0)
 
 
-def restored(path: Path) -> Path:
+def fixture(version: int) -> Path:
+    return Path(__file__).parent / "data" / f"ledger-{version}.sql"
+
+
+def restored(path: Path, version: int = 1) -> Path:
     with closing(sqlite3.connect(path)) as ledger:
-        ledger.executescript(FIXTURE.read_text())
+        ledger.executescript(fixture(version).read_text())
     return path
 
 
@@ -93,8 +96,9 @@ def test_every_released_version_has_its_step() -> None:
     assert set(migrations.STEPS) == set(range(1, schema.SCHEMA_VERSION))
 
 
-async def test_a_ledger_of_version_1_becomes_todays(tmp_path: Path) -> None:
-    old, new = restored(tmp_path / "old.sqlite3"), tmp_path / "new.sqlite3"
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_ledger_of_an_earlier_version_becomes_todays(tmp_path: Path, version: int) -> None:
+    old, new = restored(tmp_path / "old.sqlite3", version), tmp_path / "new.sqlite3"
     states = query(old, "SELECT digest, state, attempt FROM scan ORDER BY digest")
     await opened(old)
     await opened(new)
@@ -147,14 +151,16 @@ async def test_a_step_that_fails_leaves_all_as_it_was(
 
 
 def write_fixture() -> None:
-    """Make ``data/ledger-1.sql`` anew; only before version 1 is released."""
-    assert schema.SCHEMA_VERSION == 1
+    """Make the ledger of a new version; one that is there is never made anew."""
+    target = fixture(schema.SCHEMA_VERSION)
+    assert not target.exists()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "ledger.sqlite3"
         asyncio.run(fill(path))
         with closing(sqlite3.connect(path)) as ledger:
-            marks = f"PRAGMA application_id={schema.APPLICATION_ID};\nPRAGMA user_version=1;\n"
-            FIXTURE.write_text(marks + "\n".join(ledger.iterdump()) + "\n")
+            ours, newest = schema.APPLICATION_ID, schema.SCHEMA_VERSION
+            marks = f"PRAGMA application_id={ours};\nPRAGMA user_version={newest};\n"
+            target.write_text(marks + "\n".join(ledger.iterdump()) + "\n")
 
 
 if __name__ == "__main__":
