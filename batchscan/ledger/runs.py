@@ -139,6 +139,27 @@ class Runs:
         statement = select(run).order_by(run.c.id.desc()).limit(limit)
         return await self._ledger.read(lambda c: [_record(row) for row in c.execute(statement)])
 
+    async def complete_before(self, record: RunRecord, *, like: RunRequest) -> RunRecord | None:
+        """Find the newest complete run older than ``record``, of its scope, over the inputs of ``like``.
+
+        A list on standard input may have changed since, as a directory or a manifest may.
+        """
+        statement = (
+            select(run)
+            .where(run.c.id < record.id, run.c.scope == record.scope, run.c.state == RunState.COMPLETE)
+            .order_by(run.c.id.desc())
+        )
+        wanted = msgspec.structs.replace(like, stdin_sha256=None)
+
+        def work(connection: Connection) -> RunRecord | None:
+            with connection.execute(statement) as rows:
+                for found in map(_record, rows):
+                    if wanted.same_inputs(msgspec.structs.replace(found.request, stdin_sha256=None)):
+                        return found
+            return None
+
+        return await self._ledger.read(work)
+
     async def update(
         self,
         record: RunRecord,

@@ -1,6 +1,6 @@
 """The lines of a report, read in bounded memory. Rows are parsed here and nowhere else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
@@ -16,13 +16,17 @@ _LINE_LIMIT_BYTES = 64 << 20
 _decoder = msgspec.json.Decoder(Row)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+class CutOffError(ReportError):
+    """A report ends within a line: its run was killed, and it lacks rows."""
+
+
+def read_rows(path: Path) -> Generator[Row, None, None]:
     """Yield the rows of a report, one after the other.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
-        ReportError: a line is not a row, or the last line is cut off because its run was killed; the
-            rows before it were yielded.
+        CutOffError: the last line is cut off because its run was killed; the rows before it were yielded.
+        ReportError: a line is not a row; the rows before it were yielded.
     """
     number = 0
     splitter = LineSplitter(path)
@@ -36,7 +40,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                 number += 1
                 yield decode_row(line, path, number)
     if splitter.rest:
-        raise ReportError(
+        raise CutOffError(
             f"{path}, line {number + 1}: is cut off; complete the report with `batchscan resume`"
         )
 

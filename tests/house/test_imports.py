@@ -29,7 +29,7 @@ LAYERS = (
     "formats.entry",
     "formats.csv_table",
     "formats.registry",
-    "publish",
+    "baseline previous publish",
     "budget explain expiry manifest content pacing record rescan status",
     "discover admit connect outage",
     "quota settings_table loading settlement",

@@ -1,0 +1,38 @@
+"""The run that came before: the same inputs, judged by the same service, with a report that is still there.
+
+A report file may be written again by a later run (``--overwrite``), so its first row is asked whose it is.
+"""
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+
+from batchscan.errors import BatchscanError
+from batchscan.ledger.runs import RunRecord, Runs
+from batchscan.report.lines import read_rows
+
+
+async def previous_run(runs: Runs, record: RunRecord) -> RunRecord | None:
+    """Find the newest complete run before ``record`` that it can be compared with; None without one.
+
+    Complete means that each of its inputs has a final row. A run whose report was moved, removed, or
+    replaced by a later one is passed over.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    before = record
+    while (found := await runs.complete_before(before, like=record.request)) is not None:
+        if await asyncio.to_thread(run_of, found.report) == found.run_id:
+            return found
+        before = found
+    return None
+
+
+def run_of(report: Path) -> str | None:
+    """Tell which run wrote a report, by its first row; None where there is no row, or no report."""
+    try:
+        with closing(read_rows(report)) as rows:
+            return next((row.run_id for row in rows), None)
+    except BatchscanError:
+        return None
