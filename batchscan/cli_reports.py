@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from batchscan.options import ConfigFile, StateDir
+from batchscan.options import ConfigFile, StateDir, SuppressionsFile
 
 
 def report(
@@ -23,6 +23,7 @@ def report(
             help="Where to; once for each format, or a directory for all.  [default: stdout]",
         ),
     ] = None,
+    suppressions: SuppressionsFile = None,
     config: ConfigFile = None,
     state_dir: StateDir = None,
 ) -> None:
@@ -34,4 +35,4 @@ def report(
     from batchscan import reporting  # noqa: PLC0415 - keeps --help quick
 
     settings = {"config": config, "state_dir": state_dir}
-    raise typer.Exit(reporting.report(settings, run, tuple(formats or ()), tuple(output or ())))
+    raise typer.Exit(reporting.report(settings, run, tuple(formats or ()), tuple(output or ()), suppressions))

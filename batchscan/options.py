@@ -145,3 +145,11 @@ DailyBudget = Annotated[
         help="Files that all runs together may bill in a day (UTC) at this endpoint and profile.",
     ),
 ]
+SuppressionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--suppressions",
+        metavar="FILE",
+        help="Accepted findings in TOML, see docs/suppressions.md; they are shown and do not count.",
+    ),
+]

@@ -21,7 +21,7 @@ from batchscan.models import Row
 from batchscan.report.lines import read_rows
 from batchscan.report.outfile import sync_directory, write_failure
 from batchscan.report.survey import Survey
-from batchscan.suppressions import Suppression
+from batchscan.suppressions import Audit, Suppression
 
 Suppressor = Callable[[Row], Suppression | None]
 
@@ -76,6 +76,7 @@ def publish(
     suppressor: Suppressor,
     *,
     state: str | None,
+    audit: Audit | None = None,
 ) -> None:
     """Write the documents.
 
@@ -85,7 +86,7 @@ def publish(
     for document in documents:
         if document.file is not None and document.file.exists() and document.file.samefile(report):
             raise UsageError(f"{document.file}: is the report itself; name another --output")
-    context = Context(survey=found, name=report.name, made_at=datetime.now(UTC), state=state)
+    context = Context(survey=found, name=report.name, made_at=datetime.now(UTC), state=state, audit=audit)
     openers = [find_format(document.format).opener() for document in documents]
     with ExitStack() as stack:
         files = [stack.enter_context(_replaced(document.file)) for document in documents]

@@ -1,6 +1,7 @@
 """What the commands do that read reports: `report`. They make no API call and bill nothing."""
 
 import asyncio
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from batchscan.ledger.runs import RunRecord, Runs
 from batchscan.publish import name_documents, publish, survey
 from batchscan.session import open_state
 from batchscan.streams import data_on_stdout
+from batchscan.suppressions import Suppressions, warn_of
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -23,9 +25,13 @@ class Located(msgspec.Struct, frozen=True):
 
 
 def report(
-    settings: dict[str, Any], name: str | None, formats: tuple[str, ...], outputs: tuple[Path, ...]
+    settings: dict[str, Any],
+    name: str | None,
+    formats: tuple[str, ...],
+    outputs: tuple[Path, ...],
+    accepted: Path | None,
 ) -> int:
-    """Write a report in other formats.
+    """Write a report in other formats. ``accepted`` is a file of suppressions.
 
     Raises:
         BatchscanError: there is no such report, or it could not be done.
@@ -34,16 +40,25 @@ def report(
         raise UsageError("name a --format")
     located = asyncio.run(locate(configured(settings), name))
     documents = name_documents(formats, outputs, located.file.stem)
-    found = survey(located.file, lambda _: None)
+    suppressions = Suppressions.load(accepted, today(), located.file)
+    found = survey(located.file, suppressions.match)
+    audit = suppressions.audit()
+    warn_of(audit)
     with data_on_stdout():
         publish(
             located.file,
             documents,
             found,
-            lambda _: None,
+            suppressions.match,
             state=None if located.record is None else located.record.state,
+            audit=audit,
         )
     return 0
+
+
+def today() -> date:
+    """The day by which suppressions expire."""
+    return datetime.now(UTC).date()
 
 
 async def locate(config: Config, name: str | None) -> Located:

@@ -5,11 +5,8 @@ endpoint. Relative paths start at the file's directory. Keys of an account have 
 like one is refused and never shown. ``docs/configuration.md`` says it for people.
 """
 
-import difflib
 import re
 import ssl
-import stat
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +16,10 @@ import msgspec
 from batchscan.api.endpoints import endpoint, proxy_url
 from batchscan.config import PRESETS, Config, faults
 from batchscan.errors import UsageError
+from batchscan.toml_document import Purpose, read_toml, unknown_key
 
 ENDPOINTS: Final = "endpoints"
-_LARGEST: Final = 1024 * 1024
+_PURPOSE: Final = Purpose("settings", "--config")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SECRET = re.compile(r"secret|token|passw|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
 
@@ -68,13 +66,9 @@ def read_settings_file(path: Path) -> tuple[SettingsFile, list[str]]:
         not held.
     """
     try:
-        document = tomllib.loads(_text(path))
+        document = read_toml(path, _PURPOSE)
     except UsageError as error:
         return SettingsFile(path), [str(error)]
-    except tomllib.TOMLDecodeError as error:
-        return SettingsFile(path), [f"{path}: not TOML: {error}"]
-    except RecursionError:
-        return SettingsFile(path), [f"{path}: not TOML: nested too deeply"]
     problems = [f"{path}: {problem}" for problem in _checked(document, path.parent)]
     tables = document.get(ENDPOINTS, {})
     good = SettingsFile(
@@ -108,21 +102,6 @@ def unusable(values: Mapping[str, Any]) -> dict[str, str]:
         except (OSError, ValueError) as error:  # ssl.SSLError is the first, a NUL byte the second
             found["ca_file"] = f"{path}: not a readable PEM file of certificates: {error}"
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UsageError(f"{path}: not a regular file; name a TOML file of settings")
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise UsageError(f"{path}: larger than {_LARGEST} bytes: not a file of settings")
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}; check --config") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not TOML: byte {error.start} is not UTF-8") from error
 
 
 def _checked(document: Mapping[str, Any], directory: Path) -> Iterator[str]:
@@ -213,8 +192,7 @@ def _kind(name: str) -> str:
 def _unknown(key: str, known: Collection[str]) -> str:
     if _SECRET.search(key):
         return _secret()
-    close = difflib.get_close_matches(key.removesuffix("_s").replace("-", "_"), known, 1)
-    return f"no such key; {f'is {close[0]} meant?' if close else 'known are ' + ', '.join(sorted(known))}"
+    return unknown_key(key.removesuffix("_s").replace("-", "_"), known)
 
 
 def _secret() -> str:

@@ -52,7 +52,7 @@ def absolute(path: bytes) -> bytes:
     return os.path.abspath(path)
 
 
-class _Patterns:
+class Patterns:
     """Globs, compiled once. Those without a slash look at names, the others at whole paths."""
 
     def __init__(self, globs: tuple[str, ...]) -> None:
@@ -61,7 +61,7 @@ class _Patterns:
         folder_names: list[str] = []
         folder_paths: list[str] = []
         for glob in globs:
-            bare = _plain(glob).rstrip("/")
+            bare = plain(glob).rstrip("/")
             anchored = "/" in bare or glob.startswith(("/", "./"))
             if glob.endswith("/"):
                 (folder_paths if anchored else folder_names).append(bare)
@@ -80,7 +80,8 @@ class _Patterns:
         return self.folder(path) if folder else self.file(path)
 
 
-def _plain(path: str) -> str:
+def plain(path: str) -> str:
+    """The path from the source root, as ``Patterns`` match it: without ``./`` and ``/`` before it."""
     while path.startswith("./"):
         path = path[2:]
     return path.lstrip("/")
@@ -100,7 +101,7 @@ def _compile(names: list[str], paths: list[str]) -> Callable[[str], bool]:
     return matches
 
 
-_patterns = lru_cache(maxsize=16)(_Patterns)
+_patterns = lru_cache(maxsize=16)(Patterns)
 
 
 class Filters(msgspec.Struct, frozen=True):
@@ -118,7 +119,7 @@ class Filters(msgspec.Struct, frozen=True):
         """Whether the file at this path is an input."""
         if not (self.include or self.exclude):
             return True
-        path = _plain(os.fsdecode(relative_path))
+        path = plain(os.fsdecode(relative_path))
         if self.exclude and _patterns(self.exclude).match(path):
             return False
         return not self.include or _patterns(self.include).match(path)

@@ -8,7 +8,7 @@ import msgspec
 
 from batchscan.models import Row
 from batchscan.report.survey import Survey
-from batchscan.suppressions import Suppression
+from batchscan.suppressions import Audit, Suppression
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -26,12 +26,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         name: file name of the report, without its directory.
         made_at: the time the reader will see, with its zone (UTC).
         state: where the run stands, None where the ledger does not know the report.
+        audit: suppressions that are unused, expired, soon to expire or do not hold; None without a file.
     """
 
     survey: Survey
     name: str
     made_at: datetime
     state: str | None = None
+    audit: Audit | None = None
 
 
 class FormatWriter(Protocol):

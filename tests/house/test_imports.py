@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 LAYERS = (
     "errors models backoff signals ledger.schema report.text report.console api.reading api.signature",
     "ledger.migrations allowance stats scheduler config diagnosis spool streams logs walk archive",
-    "api.endpoints api.keys api.reactions",
-    "api.exchange api.protocol api.rotation settings_file",
+    "api.endpoints api.keys api.reactions toml_document",
+    "api.exchange api.protocol api.rotation settings_file suppressions_file",
     "api.keyfiles api.roles settings",
     "api.metadata",
     "api.credentials",
