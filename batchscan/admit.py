@@ -34,12 +34,21 @@ class Admitter:
         admission: the ledger's part of it.
         limit_bytes: larger files are rejected without being read.
         rehash: read every file, whatever the stat cache says.
+        roots: real directories; what was opened and is not below one of them is not read.
     """
 
-    def __init__(self, admission: Admission, *, limit_bytes: int, rehash: bool) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        limit_bytes: int,
+        rehash: bool,
+        roots: frozenset[bytes] | None = None,
+    ) -> None:
         self._admission = admission
         self._limit_bytes = limit_bytes
         self._rehash = rehash
+        self._roots = roots
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
 
     def close(self) -> None:
@@ -124,7 +133,7 @@ class Admitter:
         return [result for part in parts for result in part]
 
     def _read_chunk(self, chunk: Sequence[Candidate]) -> list[tuple[FileStat, Content] | Rejection]:
-        return [read_content(c.location or b"", self._limit_bytes) for c in chunk]
+        return [read_content(c.location or b"", self._limit_bytes, self._roots) for c in chunk]
 
 
 def _unchanged(candidate: Candidate, known: dict[bytes, Known]) -> bool:

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import stat as stat_module
+from collections.abc import Container
 
 from batchscan import archive
 from batchscan.ledger.standing import Content
 from batchscan.models import Artifact, FileStat, Problem, Rejection
+from batchscan.walk import OUTSIDE, is_inside
 
 _READ_TRIES = 3
 
@@ -16,10 +18,13 @@ def too_large(size: int, limit_bytes: int) -> Problem:
     return Problem("too-large", f"{size} bytes; the service takes at most {limit_bytes}")
 
 
-def read_bytes(location: bytes, limit_bytes: int) -> tuple[FileStat, bytes] | Rejection:
+def read_bytes(
+    location: bytes, limit_bytes: int, roots: Container[bytes] | None = None
+) -> tuple[FileStat, bytes] | Rejection:
     """Read a regular file in one piece, at most ``limit_bytes`` of it; blocks.
 
-    A file that changes while it is read is read again, a few times.
+    A file that changes while it is read is read again, a few times. One that is not below ``roots`` is not
+    read: it is opened first and the kernel asked where it is, so that no link can be swapped in between.
     """
     try:
         # NONBLOCK: opening a FIFO that took the file's place must not hang.
@@ -29,6 +34,8 @@ def read_bytes(location: bytes, limit_bytes: int) -> tuple[FileStat, bytes] | Re
     except OSError as error:
         return Rejection(Problem("unreadable", error.strerror or "cannot be opened"))
     try:
+        if roots is not None and not is_inside(_place(descriptor), roots):
+            return Rejection(OUTSIDE)
         return _read_steady(descriptor, limit_bytes)
     except OSError as error:
         return Rejection(Problem("unreadable", error.strerror or "cannot be read"))
@@ -36,9 +43,11 @@ def read_bytes(location: bytes, limit_bytes: int) -> tuple[FileStat, bytes] | Re
         os.close(descriptor)
 
 
-def read_content(location: bytes, limit_bytes: int) -> tuple[FileStat, Content] | Rejection:
+def read_content(
+    location: bytes, limit_bytes: int, roots: Container[bytes] | None = None
+) -> tuple[FileStat, Content] | Rejection:
     """Read, hash and inspect one file; blocks."""
-    read = read_bytes(location, limit_bytes)
+    read = read_bytes(location, limit_bytes, roots)
     if isinstance(read, Rejection):
         return read
     stat, content = read
@@ -47,6 +56,10 @@ def read_content(location: bytes, limit_bytes: int) -> tuple[FileStat, Content] 
     if isinstance(found, Problem):
         return stat, Content(Artifact(digest, stat.size, 0), found)
     return stat, Content(Artifact(digest, stat.size, found.file_count, found.notes))
+
+
+def _place(descriptor: int) -> bytes:
+    return os.readlink(b"/proc/self/fd/%d" % descriptor)  # noqa: PTH115 - a Path has no bytes
 
 
 def _read_steady(descriptor: int, limit_bytes: int) -> tuple[FileStat, bytes] | Rejection:

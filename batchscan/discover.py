@@ -25,7 +25,7 @@ from batchscan import manifest
 from batchscan.errors import UsageError
 from batchscan.models import Candidate
 from batchscan.stats import Stats
-from batchscan.walk import Filters, Walker, absolute, as_candidate, display_path, is_inside, look
+from batchscan.walk import Fence, Filters, Walker, absolute, as_candidate, display_path, is_inside, look
 
 __all__ = [
     "DirectorySource",
@@ -273,10 +273,11 @@ def _produce(sources: tuple[Source, ...], filters: Filters, batch: int, hand_ove
     error: BaseException | None = None
     skipped: Counter[str] = Counter()
     found: list[Candidate] = []
+    fence = Fence(filters.roots)
     try:
         with closing(_candidates(sources, filters, skipped, hand_over)) as candidates:
             for candidate in candidates:
-                found.append(candidate)
+                found.append(fence.keep(candidate))
                 if len(found) >= batch:
                     hand_over.put(_Batch(found, Counter(skipped)))
                     skipped.clear()

@@ -23,6 +23,7 @@ from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.scans import Scans
 from batchscan.ledger.store import Ledger
 from batchscan.ledger.waiting import WaitingInputs
+from batchscan.lines import Lines
 from batchscan.models import Candidate, RunState
 from batchscan.outage import Outage
 from batchscan.pacing import Pacer
@@ -34,6 +35,7 @@ from batchscan.rescan import chosen_inputs, note_choice
 from batchscan.spool import Spool, spool_path
 from batchscan.stages import Stages, Timing
 from batchscan.stats import Stats
+from batchscan.walk import Fence
 
 OWNERS_DIRECTORY = "owners"
 
@@ -48,19 +50,41 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     spool: Spool | None
 
 
-class Execution:
-    """Executes runs with one ledger, one client and one set of counters."""
+class Station(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs at one endpoint share: an open state directory and a client.
 
-    def __init__(
-        self, config: Config, ledger: Ledger, client: ScanClient, endpoint: str, owner: str, stats: Stats
-    ) -> None:
-        self._config = config
-        self._ledger = ledger
-        self._client = client
-        self._endpoint = endpoint
-        self._owner = owner
+    Attributes:
+        endpoint: its name, as rows tell it.
+        owner: under whose name claims are held.
+    """
+
+    config: Config
+    ledger: Ledger
+    client: ScanClient
+    endpoint: str
+    owner: str
+
+
+class Execution:
+    """Executes runs with one set of counters, one at a time.
+
+    Args:
+        station: where.
+        stats: the counters.
+        lines: where runs at the same endpoint wait for their turn; None where there is only one.
+        priority: how urgent its runs are among those.
+    """
+
+    def __init__(self, station: Station, stats: Stats, lines: Lines | None = None, priority: int = 0) -> None:
+        self._config = station.config
+        self._ledger = station.ledger
+        self._client = station.client
+        self._endpoint = station.endpoint
+        self._owner = station.owner
         self._stats = stats
-        self._runs = Runs(ledger)
+        self._lines = lines
+        self._priority = priority
+        self._runs = Runs(station.ledger)
         self._pipeline: Pipeline | None = None
         self._draining = False
 
@@ -175,6 +199,7 @@ class Execution:
             Admission(self._ledger, record.id, chooses=chooses, again=again),
             limit_bytes=self._config.limit_bytes,
             rehash=self._config.rehash,
+            roots=_roots(record.request),
         )
         self._pipeline = Pipeline(
             run=record.id,
@@ -200,8 +225,9 @@ class Execution:
         self, request: RunRequest, sources: list[Source], choice: Choice | None
     ) -> AsyncGenerator[list[Candidate], None]:
         if choice is not None:
-            return chosen_inputs(choice, f"rescan {request.rescan}", self._stats)
-        filters = Filters(include=request.include, exclude=request.exclude)
+            fence = Fence(_roots(request))
+            return chosen_inputs(choice, f"rescan {request.rescan}", self._stats, fence)
+        filters = Filters(include=request.include, exclude=request.exclude, roots=_roots(request))
         return discover(sources, filters, self._stats)
 
     def _stages(self, scans: Scans, run: int) -> Stages:
@@ -215,8 +241,8 @@ class Execution:
         return Stages(
             scans=scans,
             client=self._client,
-            create=Pacer(self._ledger, CREATE, config.create_rate),
-            result=Pacer(self._ledger, RESULT, config.poll_rate),
+            create=self._pacer(CREATE, config.create_rate),
+            result=self._pacer(RESULT, config.poll_rate),
             timing=timing,
             outage=Outage(config.unreachable_s),
             stats=self._stats,
@@ -225,6 +251,10 @@ class Execution:
             limit_bytes=config.limit_bytes,
             keep_report_url=config.report_urls,
         )
+
+    def _pacer(self, action: str, rate: float | None) -> Pacer:
+        line = None if self._lines is None or rate is None else self._lines.at(action, rate, self._priority)
+        return Pacer(self._ledger, action, rate, smoother=line)
 
     async def _note(self, record: RunRecord, state: RunState, summary: Summary | None = None) -> None:
         done = state in (RunState.COMPLETE, RunState.INCOMPLETE)
@@ -248,6 +278,11 @@ def named_sources(request: RunRequest, stdin: Path | None) -> list[Source]:
         UsageError: a source cannot be used.
     """
     return resolve_sources(request.sources, request.manifests, nul=request.nul, stdin_spool=stdin)
+
+
+def _roots(request: RunRequest) -> frozenset[bytes] | None:
+    """The real directories that nothing may lead out of."""
+    return None if request.roots is None else frozenset(map(os.fsencode, request.roots))
 
 
 def _moved(source: Source, stdin: Path) -> Source:

@@ -11,6 +11,7 @@ cap either, so a busy machine gets slower and does not stop.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeVar
 
@@ -43,6 +44,7 @@ class Pacer:
         ledger: holds the shared slot.
         action: names the slot.
         rate: starts a second; None is no cap.
+        smoother: held from before a slot is booked until it has come; None: this pacer's own.
         clock: epoch seconds, shared by all processes of the ledger.
         sleep: waits for seconds.
     """
@@ -53,13 +55,16 @@ class Pacer:
         action: str,
         rate: float | None,
         *,
+        smoother: AbstractAsyncContextManager[None] | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ledger = ledger
         self._action = action
         self._gap = 0.0 if rate is None else 1.0 / (rate * MARGIN)
-        self._smoother = None if rate is None else AsyncLimiter(2, 2 / (rate * _AHEAD))
+        self._smoother = smoother
+        if smoother is None and rate is not None:
+            self._smoother = AsyncLimiter(2, 2 / (rate * _AHEAD))
         self._clock = clock
         self._sleep = sleep
         self._commit_s = _LEAD_S
@@ -80,7 +85,12 @@ class Pacer:
         """
         if self._smoother is None:
             return await self._ledger.write(step)
-        await self._smoother.acquire()
+        async with self._smoother:
+            return await self._paced(step, renew)
+
+    async def _paced(
+        self, step: Callable[[Connection], T | None], renew: Callable[[Connection, T], T | None]
+    ) -> T | None:
         count = 1
         held, slot, ahead_s = await self._book(step, count)
         while held is not None:

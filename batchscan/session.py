@@ -18,7 +18,7 @@ from batchscan.conclusion import Terms
 from batchscan.config import Config
 from batchscan.connect import Access, connect, scope_name
 from batchscan.errors import LedgerError, UsageError
-from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, named_sources
+from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, Station, named_sources
 from batchscan.ledger.owners import own
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.store import Ledger, open_ledger
@@ -69,19 +69,31 @@ async def open_session(config: Config, access: Access | None, stats: Stats) -> A
         UsageError: a setting cannot be used.
         LedgerError: the state directory or the ledger cannot be used.
     """
+    async with open_station(config, access, stats) as station:
+        yield Session(station, Execution(station, stats))
+
+
+@asynccontextmanager
+async def open_station(config: Config, access: Access | None, stats: Stats) -> AsyncIterator[Station]:
+    """Open what sessions at one endpoint can share; ``stats`` counts the calls of those without a count.
+
+    Raises:
+        UsageError: a setting cannot be used.
+        LedgerError: the state directory or the ledger cannot be used.
+    """
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_state(config))
         owner = stack.enter_context(own(config.state_dir / OWNERS_DIRECTORY))
         client, target = await stack.enter_async_context(connect(config, access, stats))
-        yield Session(config, ledger, Execution(config, ledger, client, target.name, owner, stats))
+        yield Station(config=config, ledger=ledger, client=client, endpoint=target.name, owner=owner)
 
 
 class Session:
     """Makes runs. One at a time."""
 
-    def __init__(self, config: Config, ledger: Ledger, execution: Execution) -> None:
-        self._config = config
-        self._runs = Runs(ledger)
+    def __init__(self, station: Station, execution: Execution) -> None:
+        self._config = station.config
+        self._runs = Runs(station.ledger)
         self._execution = execution
 
     def drain(self) -> None:
@@ -96,6 +108,7 @@ class Session:
         spool: Spool | None,
         output: Path | None,
         overwrite: bool,
+        run_id: str | None = None,
     ) -> Summary:
         """Scan the request's inputs, or go on with an unfinished run over the same ones.
 
@@ -105,6 +118,7 @@ class Session:
             spool: standard input, where the request names it.
             output: the report, an absolute path; None makes one under the state directory.
             overwrite: replace a report that is there.
+            run_id: what a new run is called, where that has been said already.
 
         Raises:
             BatchscanError: the run could not be made or finished; what was recorded stays recorded.
@@ -119,7 +133,7 @@ class Session:
                 raise UsageError(_refusal(output, before))
             request = msgspec.structs.replace(request, replace=True)
         sources = await asyncio.to_thread(named_sources, request, None if spool is None else spool.file)
-        run_id = new_run_id()
+        run_id = run_id or new_run_id()
         report = await asyncio.to_thread(self._default_report, run_id) if output is None else output
         draft = Draft(run_id=run_id, request=request, sources=sources, report=report, spool=spool)
         return await self._execution.begin(draft, terms)

@@ -5,7 +5,7 @@ million times a night, so it works on raw bytes and looks at each file once.
 """
 
 # pathlib cannot hold names that are not text; the paths here are raw bytes
-# ruff: noqa: PTH100, PTH109, PTH118, PTH120
+# ruff: noqa: PTH100, PTH109, PTH114, PTH118, PTH120
 
 import fnmatch
 import os
@@ -23,6 +23,8 @@ from batchscan.models import Candidate, FileStat, Problem
 
 OPEN_DIRECTORIES = 64
 """Nested directories that are read as they are walked; deeper ones are listed first, to spare descriptors."""
+
+OUTSIDE = Problem("outside-roots", "it is not below the directories that may be scanned")
 
 _log = structlog.get_logger(__name__)
 
@@ -110,10 +112,14 @@ class Filters(msgspec.Struct, frozen=True):
     A glob without a slash means a file or directory of that name at any depth; with one (also a leading
     one), the path from the root, where ``*`` also crosses slashes. A glob that means a directory means all
     below it, and one that ends in a slash only directories. ``exclude`` wins; no ``include`` is everything.
+
+    Attributes:
+        roots: real directories that no link and no manifest may lead out of; None: they may.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    roots: frozenset[bytes] | None = None
 
     def wanted(self, relative_path: bytes | str) -> bool:
         """Whether the file at this path is an input."""
@@ -154,6 +160,28 @@ def as_candidate(source: str, path: str, location: bytes, seen: FileStat | Probl
     if isinstance(seen, FileStat):
         return Candidate(source=source, path=path, location=location, stat=seen)
     return Candidate(source=source, path=path, problem=seen)
+
+
+class Fence:
+    """Keeps the inputs of one run below some real directories; without any, it lets all pass."""
+
+    def __init__(self, roots: Container[bytes] | None) -> None:
+        self._roots = roots
+        self._last = (b"", b"")  # a directory and its real path: files come one directory after the other
+
+    def keep(self, candidate: Candidate) -> Candidate:
+        """Return the input, or where it leads out, an input that says so. Looks at the file system."""
+        if self._roots is None or candidate.location is None:
+            return candidate
+        directory, name = os.path.split(candidate.location)
+        if directory != self._last[0]:
+            self._last = (directory, os.path.realpath(directory))
+        real = os.path.join(self._last[1], name)
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        if is_inside(os.path.dirname(real), self._roots):
+            return candidate
+        return msgspec.structs.replace(candidate, location=None, stat=None, problem=OUTSIDE)
 
 
 class _Level(NamedTuple):
@@ -225,6 +253,9 @@ class Walker:
             return None
         if entry.is_symlink():
             real = os.path.realpath(entry.path)
+            if self._filters.roots is not None and not is_inside(real, self._filters.roots):
+                self._skipped["symlink-leads-out-of-roots"] += 1
+                return None
             covered = is_inside(real, self._covered)
             self._covered.add(real)
         else:

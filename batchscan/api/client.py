@@ -6,6 +6,7 @@ followed, proxies of the environment never used, and no reply is read beyond its
 """
 
 import asyncio
+import copy
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -85,9 +86,10 @@ async def open_client(
         trust_env=False,
     )
     async with session:
-        wire = _Wire(session, endpoint.url, gateway, on_request)
+        wire = _Wire(session, endpoint.url, gateway)
         signer = Signer(endpoint, credentials, patience_s=timeouts.total_s)
-        yield ScanClient(wire, signer, max_connections=max_connections, patience_s=timeouts.total_s)
+        client = ScanClient(wire, signer, max_connections=max_connections, patience_s=timeouts.total_s)
+        yield client if on_request is None else client.counting(on_request)
 
 
 class ScanClient:
@@ -101,6 +103,17 @@ class ScanClient:
         self._signer = signer
         self._patience_s = patience_s
         self._free = asyncio.Semaphore(max_connections)
+        self._on_request: Callable[[str], None] = lambda _: None
+
+    def counting(self, on_request: Callable[[str], None]) -> "ScanClient":
+        """The same client, connections and all, for somebody with a count of their own.
+
+        Args:
+            on_request: called with the action's name as each of their requests is sent.
+        """
+        other = copy.copy(self)
+        other._on_request = on_request  # noqa: SLF001 - a copy of this very object
+        return other
 
     async def create(self, request: Request, digest: bytes) -> Submission:
         """Submit content built by ``protocol.create_request``; ``digest`` is its SHA-256."""
@@ -130,6 +143,7 @@ class ScanClient:
             raise _failure("connect-failed", message, request.action) from error
         try:
             signed = await self._signer.sign(request)
+            self._on_request(request.action)
             answer = await self._wire.exchange(request, signed)
         finally:
             self._free.release()
@@ -147,7 +161,6 @@ class _Wire:
         session: aiohttp.ClientSession,
         url: str,
         proxy: yarl.URL | None,
-        on_request: Callable[[str], None] | None,
     ) -> None:
         self._session = session
         self._url = yarl.URL(url)
@@ -156,7 +169,6 @@ class _Wire:
         if proxy is not None and proxy.user is not None:
             basic = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
             self._proxy_headers["Proxy-Authorization"] = basic
-        self._on_request = on_request
         self._heard: tuple[str | None, float] = (None, 0.0)
 
     @property
@@ -171,8 +183,6 @@ class _Wire:
         A failure is returned and not raised: so it holds no frame in which there is an answer, or a
         header of ours, and no context that would lead to one.
         """
-        if self._on_request is not None:
-            self._on_request(request.action)
         try:
             async with self._session.post(
                 self._url,

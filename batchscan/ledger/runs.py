@@ -35,6 +35,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
         replace: the report replaces an older one when the run ends.
         rescan: which digests of the ledger are submitted again, instead of sources.
         sample: how many of them come first.
+        roots: real directories that no source may lead out of; None: any file may be an input.
     """
 
     sources: tuple[str, ...]
@@ -51,6 +52,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     replace: bool = False
     rescan: Selection | None = None
     sample: int | None = None
+    roots: tuple[str, ...] | None = None
 
     def same_inputs(self, other: "RunRequest") -> bool:
         """Whether both mean the same inputs, judged by the same service."""

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 
 # From low to high. A module imports only from lines above its own; "" is the package itself.
 LAYERS = (
-    "errors models backoff signals ledger.schema report.text report.console api.reading api.signature",
+    "errors models backoff lines signals ledger.schema report.text report.console api.reading api.signature",
     "ledger.migrations allowance stats scheduler config diagnosis spool streams logs walk archive",
     "api.endpoints api.keys api.reactions toml_document",
     "api.exchange api.protocol api.rotation settings_file suppressions_file",
