@@ -12,7 +12,11 @@ def report(
     run: Annotated[str | None, typer.Argument(metavar="RUN|FILE", hidden=True)] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", metavar="FORMAT", help="What to write: csv. Repeat it for several."),
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="What to write: csv, markdown or parquet. Repeat it for several.",
+        ),
     ] = None,
     output: Annotated[
         list[Path] | None,

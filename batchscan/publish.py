@@ -40,6 +40,8 @@ def name_documents(formats: Sequence[str], outputs: Sequence[Path], stem: str) -
         UsageError: formats and outputs do not fit together.
     """
     known = [find_format(name) for name in formats]
+    for form in known:
+        form.opener()  # what it needs and is not installed is missed before a long report is read
     if len(set(formats)) < len(formats):
         raise UsageError("--format: one was given twice")
     if not outputs and len(formats) == 1:

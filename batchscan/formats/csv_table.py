@@ -1,12 +1,16 @@
-"""CSV (RFC 4180): one line a row, for spreadsheets. A cell that a spreadsheet would run is neutralised."""
+r"""CSV (RFC 4180) for spreadsheets: one line a row, and no cell that a spreadsheet would run or lose.
 
-import csv
-import io
+Every text is quoted and printable (a line break is ``\n``), so that a line is a row. An apostrophe stands
+before what begins like a formula, at the beginning of a text and after each ``;`` in it: where that is the
+separator of the reader's country, a spreadsheet begins a cell there, whatever is quoted.
+"""
+
+import re
 from typing import BinaryIO, Final
 
 from batchscan.formats.entry import Context, Entry
 from batchscan.models import Row
-from batchscan.report.text import encodable
+from batchscan.report.text import printable
 
 COLUMNS: Final = (
     "path",
@@ -38,27 +42,29 @@ COLUMNS: Final = (
     "run_id",
 )
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # full-width ones count too
+CELL_LIMIT: Final = 32_000
+"""Characters of a cell. Spreadsheets end at 32,767 and let the rest spill into cells of its own."""
+
+BYTE_ORDER_MARK: Final = "\ufeff".encode()
+"""Without it, spreadsheets read the file in the code page of their country: no name would be right."""
+
+_QUOTE: Final = '"'
+
+# OWASP, "CSV Injection"; what it lists besides (tab, carriage return, line feed) is not there any more
+_FORMULA: Final = re.compile(r'(^ *|;[ "]*)(?=[-=+@＝＋－＠﹦﹢﹣﹫])')
+_BEGINNINGS: Final = frozenset(" -=+@＝＋－＠﹦﹢﹣﹫")
 
 
 class _CsvTable:
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
-        self._text = io.StringIO()
-        self._csv = csv.writer(self._text)
-        self._write(COLUMNS)
+        self._out.write(BYTE_ORDER_MARK + _line(COLUMNS))
 
     def add(self, entry: Entry) -> None:
-        self._write(_cells(entry.row, entry))
+        self._out.write(_line(_cells(entry.row, entry)))
 
     def finish(self) -> None:
         """Nothing follows the rows."""
-
-    def _write(self, cells: tuple[object, ...]) -> None:
-        self._csv.writerow([_neutral(cell) for cell in cells])
-        self._out.write(self._text.getvalue().encode())
-        self._text.seek(0)
-        self._text.truncate()
 
 
 def open_writer(out: BinaryIO, context: Context) -> _CsvTable:  # noqa: ARG001 - as all formats are opened
@@ -99,9 +105,17 @@ def _cells(row: Row, entry: Entry) -> tuple[object, ...]:
     )
 
 
-def _neutral(cell: object) -> object:
-    """Make a text that a spreadsheet would take for a formula a plain text, by OWASP's rule."""
+def _line(cells: tuple[object, ...]) -> bytes:
+    return (",".join(map(_cell, cells)) + "\r\n").encode()
+
+
+def _cell(cell: object) -> str:
+    """Write a number as it is, nothing as nothing, and a text so that it stays that text."""
     if not isinstance(cell, str):
-        return cell
-    cell = encodable(cell)
-    return "'" + cell if cell.startswith(_FORMULA) else cell
+        return "" if cell is None else str(cell)
+    text = printable(cell)
+    if len(text) > CELL_LIMIT:
+        text = f"{text[:CELL_LIMIT]}... (cut, {len(text):,} characters)"
+    if ";" in text or text[:1] in _BEGINNINGS:  # few are, and the others need no search
+        text = _FORMULA.sub(r"\1'", text)
+    return f'"{text.replace(_QUOTE, _QUOTE * 2)}"'

@@ -9,11 +9,12 @@ from batchscan.formats.entry import Opener
 
 
 class Format(msgspec.Struct, frozen=True):
-    """A format: the module that writes it, the suffix of its files, and what it is for."""
+    """A format: the module that writes it, the suffix of its files, what for, and the extra it needs."""
 
     module: str
     suffix: str
     purpose: str
+    extra: str | None = None
 
     def opener(self) -> Opener:
         """Load the format.
@@ -21,12 +22,22 @@ class Format(msgspec.Struct, frozen=True):
         Raises:
             UsageError: it needs a package that is not installed.
         """
-        opener: Opener = import_module(f"batchscan.formats.{self.module}").open_writer
+        try:
+            opener: Opener = import_module(f"batchscan.formats.{self.module}").open_writer
+        except ModuleNotFoundError as error:
+            if self.extra is None:
+                raise
+            raise UsageError(
+                f"--format {self.module}: needs {error.name}, which is not installed; install it with"
+                f" `pip install 'batchscan[{self.extra}]'`"
+            ) from error
         return opener
 
 
 FORMATS = {
     "csv": Format("csv_table", ".csv", "spreadsheets"),
+    "markdown": Format("markdown", ".md", "a comment in a pull request or a chat"),
+    "parquet": Format("parquet", ".parquet", "warehouses and data frames", extra="parquet"),
 }
 
 

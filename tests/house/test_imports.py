@@ -27,7 +27,7 @@ LAYERS = (
     "report.lines report.outfile report.rows report.spending report.tally",
     "report.jsonl report.progress report.summary report.survey suppressions",
     "formats.entry",
-    "formats.csv_table",
+    "formats.csv_table formats.markdown formats.parquet",
     "formats.registry",
     "baseline previous publish",
     "budget explain expiry manifest content pacing record rescan status",

@@ -234,7 +234,7 @@ def test_suppressed_findings_are_counted_and_shown(tmp_path: Path, load: Load) -
     publish(report, [Document("csv", out)], found, suppressions.match, state=None, audit=suppressions.audit())
     assert found.suppressed == {RiskLevel.MALICIOUS: 1, RiskLevel.SUSPICIOUS: 1}
     assert (found.findings(), found.missing()) == (3, 0)
-    lines = list(csv.DictReader(io.StringIO(out.read_text())))
+    lines = list(csv.DictReader(io.StringIO(out.read_text("utf-8-sig"))))
     shown = [
         (line["path"], line["verdict"], line["suppressed"], line["suppression_reason"]) for line in lines
     ]
