@@ -13,6 +13,7 @@ LAYERS = (
     "errors models backoff lines signals ledger.schema report.text report.console api.reading api.signature",
     "ledger.migrations allowance stats scheduler config diagnosis spool streams logs walk archive",
     "api.endpoints api.keys api.reactions toml_document",
+    "schedules.timetable",
     "api.exchange api.protocol api.rotation settings_file suppressions_file",
     "api.keyfiles api.roles settings",
     "api.metadata",
@@ -53,6 +54,7 @@ ROOMS = {
     "api": "errors models",
     "ledger": "errors models",
     "report": "errors models stats logs",
+    "schedules": "errors models",
     "formats": "errors models report.lines report.rows report.survey report.tally report.text suppressions",
     "embedded": "errors models api.signature",
 }
