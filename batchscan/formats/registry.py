@@ -38,6 +38,7 @@ FORMATS = {
     "csv": Format("csv_table", ".csv", "spreadsheets"),
     "markdown": Format("markdown", ".md", "a comment in a pull request or a chat"),
     "parquet": Format("parquet", ".parquet", "warehouses and data frames", extra="parquet"),
+    "sarif": Format("sarif", ".sarif", "code scanning"),
 }
 
 
