@@ -15,7 +15,7 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="What to write: csv, markdown or parquet. Repeat it for several.",
+            help="What to write: csv, markdown, parquet or sarif. Repeat it for several.",
         ),
     ] = None,
     output: Annotated[
