@@ -16,7 +16,33 @@ def _keep_summaries(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE run ADD COLUMN summary TEXT")
 
 
-STEPS: Mapping[int, Step] = {1: _keep_summaries}
+def _queue_runs(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        """CREATE TABLE queue (
+            id INTEGER NOT NULL,
+            run_id TEXT NOT NULL,
+            state TEXT NOT NULL,
+            priority INTEGER NOT NULL,
+            origin TEXT NOT NULL,
+            work TEXT NOT NULL,
+            queued_at FLOAT NOT NULL,
+            began_at FLOAT,
+            ended_at FLOAT,
+            cancelled BOOLEAN NOT NULL,
+            problem TEXT,
+            idempotency_key TEXT,
+            fingerprint BLOB,
+            PRIMARY KEY (id),
+            UNIQUE (run_id),
+            UNIQUE (idempotency_key)
+        )"""
+    )
+    connection.exec_driver_sql(
+        "CREATE INDEX queue_open ON queue (state, priority, id) WHERE state IN ('queued', 'running')"
+    )
+
+
+STEPS: Mapping[int, Step] = {1: _keep_summaries, 2: _queue_runs}
 
 
 def upgrade(connection: Connection, version: int, newest: int) -> None:

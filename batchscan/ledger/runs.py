@@ -114,7 +114,7 @@ class Runs:
         def work(connection: Connection) -> RunRecord:
             connection.execute(delete(waiting).where(waiting.c.run.in_(ended)))
             connection.execute(insert(run).values(values))
-            record = _record(connection.execute(select(run).where(run.c.run_id == run_id)).one())
+            record = to_record(connection.execute(select(run).where(run.c.run_id == run_id)).one())
             together_with(connection, record)
             return record
 
@@ -139,7 +139,7 @@ class Runs:
     async def latest(self, limit: int) -> list[RunRecord]:
         """List the newest runs, newest first."""
         statement = select(run).order_by(run.c.id.desc()).limit(limit)
-        return await self._ledger.read(lambda c: [_record(row) for row in c.execute(statement)])
+        return await self._ledger.read(lambda c: [to_record(row) for row in c.execute(statement)])
 
     async def complete_before(self, record: RunRecord, *, like: RunRequest) -> RunRecord | None:
         """Find the newest complete run older than ``record``, of its scope, over the inputs of ``like``.
@@ -155,7 +155,7 @@ class Runs:
 
         def work(connection: Connection) -> RunRecord | None:
             with connection.execute(statement) as rows:
-                for found in map(_record, rows):
+                for found in map(to_record, rows):
                     if wanted.same_inputs(msgspec.structs.replace(found.request, stdin_sha256=None)):
                         return found
             return None
@@ -185,7 +185,7 @@ class Runs:
     async def _first(self, statement: Select[Any]) -> RunRecord | None:
         def work(connection: Connection) -> RunRecord | None:
             row = connection.execute(statement).first()
-            return None if row is None else _record(row)
+            return None if row is None else to_record(row)
 
         return await self._ledger.read(work)
 
@@ -199,7 +199,8 @@ def _dumped(request: RunRequest) -> str:
     return json.dumps(msgspec.to_builtins(request))
 
 
-def _record(row: Row[Any]) -> RunRecord:
+def to_record(row: Row[Any]) -> RunRecord:
+    """Read a row of the table."""
     return RunRecord(
         id=row.id,
         run_id=row.run_id,

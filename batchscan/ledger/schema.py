@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x62736331
 """Marks a SQLite file as ours (``bsc1``), so that another program's file is never written to."""
 
@@ -217,6 +217,34 @@ engine = Table(
     PrimaryKeyConstraint("scope", "version"),
     sqlite_with_rowid=False,
     comment="engine versions that the service has named",
+)
+
+queue = Table(
+    "queue",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Text, nullable=False, comment="of the run that it is, or will be"),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False, comment="the higher, the sooner"),
+    Column("origin", Text, nullable=False, comment="who asked for it: api, or a schedule's name"),
+    Column("work", Text, nullable=False, comment="JSON: what is to be done; no secret"),
+    Column("queued_at", Float, nullable=False),
+    Column("began_at", Float),
+    Column("ended_at", Float),
+    Column("cancelled", Boolean, nullable=False, comment="somebody asked for its end"),
+    Column("problem", Text, comment="JSON; why it failed"),
+    Column("idempotency_key", Text, comment="the same key is the same run"),
+    Column("fingerprint", LargeBinary, comment="of what came with the key"),
+    UniqueConstraint("run_id"),
+    UniqueConstraint("idempotency_key"),
+    comment="runs of the service, from when they are asked for",
+)
+Index(
+    "queue_open",
+    queue.c.state,
+    queue.c.priority,
+    queue.c.id,
+    sqlite_where=queue.c.state.in_(("queued", "running")),
 )
 
 seen = Table(

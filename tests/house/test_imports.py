@@ -23,7 +23,7 @@ LAYERS = (
     "ledger.owners ledger.slots ledger.standing ledger.store",
     "ledger.chosen ledger.verdicts",
     "ledger.budget ledger.queries ledger.runs",
-    "ledger.admission ledger.backlog ledger.history ledger.verify ledger.waiting",
+    "ledger.admission ledger.backlog ledger.history ledger.queue ledger.verify ledger.waiting",
     "ledger.scans",
     "report.lines report.outfile report.rows report.spending report.tally",
     "report.jsonl report.progress report.summary report.survey suppressions",
