@@ -13,7 +13,7 @@ from typing import Final
 
 from batchscan.errors import ReportError, UsageError
 from batchscan.models import RiskLevel, Row
-from batchscan.report.lines import read_rows
+from batchscan.report.lines import digest_of, read_rows
 from batchscan.report.survey import NAMES_LIMIT
 
 _DIGEST_BYTES = 32
@@ -99,12 +99,5 @@ def _sorted(content: bytearray) -> bytes:
 def _key(row: Row) -> bytes | None:
     """Digest and rank of a finding; None for a row that is none."""
     rank = None if row.verdict is None else _RANKS.get(row.verdict)
-    if rank is None:
-        return None
-    try:
-        digest = bytes.fromhex(row.sha256 or "")
-    except ValueError:
-        digest = b""
-    if len(digest) != _DIGEST_BYTES:
-        raise ReportError(f"{row.path!r} has a verdict, but {row.sha256!r} for a SHA-256")
-    return digest + rank
+    digest = None if rank is None else digest_of(row)
+    return None if rank is None or digest is None else digest + rank

@@ -7,11 +7,13 @@ import msgspec
 
 from batchscan.errors import ReportError, UsageError
 from batchscan.models import ROW_SCHEMA, Row
+from batchscan.report.text import printable
 
 BLOCK_BYTES = 1 << 20
 """How much of a file is read at a time."""
 
 _LINE_LIMIT_BYTES = 64 << 20
+_DIGEST_BYTES = 32
 
 _decoder = msgspec.json.Decoder(Row)
 
@@ -92,6 +94,26 @@ def decode_row(line: bytes, path: Path, number: int) -> Row:
             "read it with the version of batchscan that wrote it"
         )
     return row
+
+
+def digest_of(row: Row) -> bytes | None:
+    """Return the 32 bytes of a row's SHA-256; None where the content was not read.
+
+    Raises:
+        ReportError: it is none, so this is no report that batchscan wrote.
+    """
+    if row.sha256 is None:
+        return None
+    try:
+        digest = bytes.fromhex(row.sha256)
+    except ValueError:
+        digest = b""
+    if len(digest) != _DIGEST_BYTES:
+        raise ReportError(
+            f"the row of {printable(row.path)} has {printable(row.sha256)!r} for a SHA-256;"
+            " this is not a report of batchscan"
+        )
+    return digest
 
 
 def read_failure(path: Path, error: OSError) -> ReportError:
