@@ -32,6 +32,7 @@ from batchscan.options import (
     LogLevel,
     Manifest,
     MaxAge,
+    MetricsTextfile,
     NoWait,
     Nul,
     Output,
@@ -112,6 +113,7 @@ def scan(
     fail_on: FailOn = None,
     json: Json = False,
     quiet: Quiet = False,
+    metrics_textfile: MetricsTextfile = None,
     log_level: LogLevel = None,
 ) -> None:
     """Scan skill ZIPs and write one row per input.
@@ -167,7 +169,12 @@ def scan(
                 exclude=tuple(exclude or ()),
             ),
             commands.Ends(
-                output=output, overwrite=overwrite, wait=not no_wait, fail_on=fail_on, budget=budget
+                output=output,
+                overwrite=overwrite,
+                wait=not no_wait,
+                fail_on=fail_on,
+                budget=budget,
+                metrics_textfile=metrics_textfile,
             ),
             commands.Show(json=json, quiet=quiet),
             dry_run=dry_run,
@@ -197,6 +204,7 @@ def resume(
     fail_on: FailOn = None,
     json: Json = False,
     quiet: Quiet = False,
+    metrics_textfile: MetricsTextfile = None,
     log_level: LogLevel = None,
 ) -> None:
     """Go on with a run that was interrupted or left rows pending.
@@ -220,7 +228,7 @@ def resume(
         "report_urls": report_urls or None,
         "log_level": log_level,
     }
-    ends = commands.Ends(wait=not no_wait, fail_on=fail_on, budget=budget)
+    ends = commands.Ends(wait=not no_wait, fail_on=fail_on, budget=budget, metrics_textfile=metrics_textfile)
     raise typer.Exit(commands.resume(settings, run, ends, commands.Show(json=json, quiet=quiet)))
 
 

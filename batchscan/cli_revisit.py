@@ -15,6 +15,7 @@ from batchscan.options import (
     FirstPoll,
     Json,
     LogLevel,
+    MetricsTextfile,
     NoWait,
     Output,
     Overwrite,
@@ -71,6 +72,7 @@ def rescan(
     fail_on: FailOn = None,
     json: Json = False,
     quiet: Quiet = False,
+    metrics_textfile: MetricsTextfile = None,
     log_level: LogLevel = None,
 ) -> None:
     """Submit again what was judged before, and compare the verdicts.
@@ -105,7 +107,14 @@ def rescan(
         sample=sample,
         go_on=yes,
     )
-    ends = commands.Ends(output=output, overwrite=overwrite, wait=not no_wait, fail_on=fail_on, budget=budget)
+    ends = commands.Ends(
+        output=output,
+        overwrite=overwrite,
+        wait=not no_wait,
+        fail_on=fail_on,
+        budget=budget,
+        metrics_textfile=metrics_textfile,
+    )
     show = commands.Show(json=json, quiet=quiet)
     raise typer.Exit(revisit.rescan(settings, wanted, ends, show, dry_run=dry_run))
 

@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -32,6 +33,9 @@ from batchscan.stats import Stats
 from batchscan.status import find_runs, show_runs, show_verification
 from batchscan.streams import data_on_stdout
 
+if TYPE_CHECKING:
+    from batchscan.textfile import Textfile
+
 log = structlog.get_logger(__name__)
 
 
@@ -46,13 +50,22 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ends(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run's report goes and how it ends."""
+    """Where a run's report and its metrics go, and how it ends."""
 
     output: Path | None = None
     overwrite: bool = False
     wait: bool = True
     fail_on: str | None = None
     budget: int | None = None
+    metrics_textfile: Path | None = None
+
+    def metered(self, work: "Callable[[Textfile | None], int]") -> int:
+        """Do the work of a run, with a textfile where one is named; returns the exit code."""
+        if self.metrics_textfile is None:
+            return work(None)
+        from batchscan.textfile import with_textfile  # noqa: PLC0415 - loads Prometheus' client
+
+        return with_textfile(self.metrics_textfile.absolute(), work)
 
     def terms(self) -> Terms:
         """Check what was given as text."""
@@ -75,6 +88,20 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
     Raises:
         BatchscanError: it could not be done.
     """
+    if dry_run:
+        return _scan(settings, inputs, ends, show, None, dry_run=True)
+    return ends.metered(lambda textfile: _scan(settings, inputs, ends, show, textfile, dry_run=False))
+
+
+def _scan(
+    settings: dict[str, Any],
+    inputs: Inputs,
+    ends: Ends,
+    show: Show,
+    textfile: "Textfile | None",
+    *,
+    dry_run: bool,
+) -> int:
     settled = settle_for(settings)
     config = settled.config
     terms = ends.terms()
@@ -106,7 +133,7 @@ def scan(settings: dict[str, Any], inputs: Inputs, ends: Ends, show: Show, *, dr
         async def work(session: Session) -> Summary:
             return await session.scan(request, terms, spool=spool, output=output, overwrite=ends.overwrite)
 
-        return asyncio.run(made(config, access, show, work))
+        return asyncio.run(made(config, access, show, work, textfile))
     finally:
         if spool is not None:
             spool.discard()
@@ -118,6 +145,12 @@ def resume(settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show)
     Raises:
         BatchscanError: there is none such, it is complete, or it could not be done.
     """
+    return ends.metered(lambda textfile: _resume(settings, run_id, ends, show, textfile))
+
+
+def _resume(
+    settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show, textfile: "Textfile | None"
+) -> int:
     config = configured(settings)
     terms = ends.terms()
     record = asyncio.run(_resumable(config, run_id))
@@ -128,7 +161,7 @@ def resume(settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show)
     async def work(session: Session) -> Summary:
         return await session.resume(record, terms)
 
-    return asyncio.run(made(config, access, show, work))
+    return asyncio.run(made(config, access, show, work, textfile))
 
 
 def expiring(settings: dict[str, Any], days: float, *, as_json: bool) -> int:
@@ -209,7 +242,11 @@ def _enter_directory(record: RunRecord) -> None:
 
 
 async def made(
-    config: Config, access: Access | None, show: Show, work: Callable[[Session], Awaitable[Summary]]
+    config: Config,
+    access: Access | None,
+    show: Show,
+    work: Callable[[Session], Awaitable[Summary]],
+    textfile: "Textfile | None" = None,
 ) -> int:
     """Make a run in a session of its own, under the signals' rule, and show its summary."""
     stats = Stats(rate=config.create_rate)
@@ -230,8 +267,14 @@ async def made(
 
     with drain_then_abort(drain, abort) as received:
         try:
-            async with open_session(config, access, stats) as session, Progress(stats, quiet=show.quiet):
+            async with (
+                nullcontext() if textfile is None else textfile.kept(config, stats),
+                open_session(config, access, stats) as session,
+                Progress(stats, quiet=show.quiet),
+            ):
                 summary = await work(session)
+                if textfile is not None:
+                    await _account(textfile, session, summary, embedded=access is None)
         except asyncio.CancelledError:
             if received.signal is None:
                 raise
@@ -240,6 +283,14 @@ async def made(
         summary = msgspec.structs.replace(summary, exit_code=128 + received.signal)
     _print(summary, show)
     return summary.exit_code
+
+
+async def _account(textfile: "Textfile", session: Session, summary: Summary, *, embedded: bool) -> None:
+    """Tell the metrics how the run ended, and what is left of a quota that it took from."""
+    if summary.state is RunState.COMPLETE and summary.error is None:
+        textfile.complete()
+    if summary.billed_files and not embedded:
+        await session.note_quota()
 
 
 def _print(summary: Summary, show: Show) -> None:

@@ -22,6 +22,7 @@ from batchscan.api.credentials import (
     profile_name,
 )
 from batchscan.api.endpoints import Endpoint, endpoint
+from batchscan.api.reactions import known_code
 from batchscan.config import Config
 from batchscan.errors import CredentialsError, UsageError
 from batchscan.stats import Stats
@@ -104,11 +105,15 @@ async def _client(
     def count(action: str) -> None:
         stats.requests[action] += 1
 
+    def meter(action: str, code: str | None, seconds: float) -> None:
+        stats.meter.answered(action, "ok" if code is None else known_code(code), seconds)
+
     async with open_client(
         access.endpoint,
         access.credentials,
         timeouts=timeouts,
         on_request=count,
+        on_answer=meter,
         ca_file=config.ca_file,
         proxy=config.proxy,
     ) as client:

@@ -5,9 +5,11 @@ import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from batchscan.admit import Admitter
 from batchscan.api.client import ScanClient
@@ -15,7 +17,7 @@ from batchscan.api.reactions import CREATE, RESULT
 from batchscan.conclusion import Terms, state_after, summarize
 from batchscan.config import Config
 from batchscan.discover import Filters, ManifestSource, Source, discover, resolve_sources
-from batchscan.errors import BatchscanError, CutShortError, LedgerError, NothingMatchedError
+from batchscan.errors import BatchscanError, CutShortError, LedgerError, NothingMatchedError, ServiceError
 from batchscan.ledger.admission import Admission
 from batchscan.ledger.budget import Budget
 from batchscan.ledger.chosen import Choice
@@ -28,6 +30,7 @@ from batchscan.models import Candidate, RunState
 from batchscan.outage import Outage
 from batchscan.pacing import Pacer
 from batchscan.pipeline import Ending, Pipeline, Policy
+from batchscan.quota import ask_quota, files_left
 from batchscan.record import Recorder
 from batchscan.report.jsonl import Mode, ReportWriter, open_report
 from batchscan.report.summary import Summary, encode_summary
@@ -37,7 +40,10 @@ from batchscan.stages import Stages, Timing
 from batchscan.stats import Stats
 from batchscan.walk import Fence
 
+log = structlog.get_logger(__name__)
+
 OWNERS_DIRECTORY = "owners"
+_QUESTION_S = 20.0
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +99,16 @@ class Execution:
         self._draining = True
         if self._pipeline is not None:
             self._pipeline.drain()
+
+    async def note_quota(self) -> None:
+        """Ask what is left of the account's quota and let the metrics know; bills nothing."""
+        try:
+            async with asyncio.timeout(_QUESTION_S):
+                info = await ask_quota(self._client)
+        except (ServiceError, TimeoutError) as error:
+            log.warning("the quota is not known", reason=str(error) or "no answer in time")
+        else:
+            self._stats.meter.quota_left = files_left(info)
 
     async def begin(self, draft: Draft, terms: Terms) -> Summary:
         """Make a new run. An unusable report is found before it is recorded.
@@ -217,7 +233,11 @@ class Execution:
         if self._draining:
             self._pipeline.drain()
         try:
-            return await self._pipeline.run()
+            with (
+                structlog.contextvars.bound_contextvars(run_id=record.run_id),
+                self._stats.meter.following(self._stats),
+            ):
+                return await self._pipeline.run()
         finally:
             admitter.close()
 
@@ -254,7 +274,8 @@ class Execution:
 
     def _pacer(self, action: str, rate: float | None) -> Pacer:
         line = None if self._lines is None or rate is None else self._lines.at(action, rate, self._priority)
-        return Pacer(self._ledger, action, rate, smoother=line)
+        waited = partial(self._stats.meter.waited, action)
+        return Pacer(self._ledger, action, rate, smoother=line, waited=waited)
 
     async def _note(self, record: RunRecord, state: RunState, summary: Summary | None = None) -> None:
         done = state in (RunState.COMPLETE, RunState.INCOMPLETE)

@@ -153,3 +153,11 @@ SuppressionsFile = Annotated[
         help="Accepted findings in TOML, see docs/suppressions.md; they are shown and do not count.",
     ),
 ]
+MetricsTextfile = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics-textfile",
+        metavar="FILE",
+        help="Metrics of the run for node_exporter, written also when it fails; ends in .prom.",
+    ),
+]

@@ -47,6 +47,7 @@ class Pacer:
         smoother: held from before a slot is booked until it has come; None: this pacer's own.
         clock: epoch seconds, shared by all processes of the ledger.
         sleep: waits for seconds.
+        waited: told how many seconds each start under a cap took to have its turn.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Pacer:
         smoother: AbstractAsyncContextManager[None] | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        waited: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._action = action
@@ -67,6 +69,7 @@ class Pacer:
             self._smoother = AsyncLimiter(2, 2 / (rate * _AHEAD))
         self._clock = clock
         self._sleep = sleep
+        self._waited = waited
         self._commit_s = _LEAD_S
         self.lost_slots = 0
 
@@ -85,8 +88,12 @@ class Pacer:
         """
         if self._smoother is None:
             return await self._ledger.write(step)
+        began = time.monotonic()
         async with self._smoother:
-            return await self._paced(step, renew)
+            held = await self._paced(step, renew)
+        if held is not None:
+            self._waited(time.monotonic() - began)
+        return held
 
     async def _paced(
         self, step: Callable[[Connection], T | None], renew: Callable[[Connection, T], T | None]

@@ -113,6 +113,14 @@ def advised(error: ServiceError) -> ServiceError:
     )
 
 
+def files_left(info: PayInfo) -> int | None:
+    """How many files the service still takes, by what it says; None where there is no limit or none told."""
+    if info.exhausted:
+        return 0
+    unlimited = info.post_pay_status == 1 or (info.total or 0) >= UNLIMITED
+    return None if unlimited else info.remaining
+
+
 def to_quota(info: PayInfo, endpoint: str, *, under_way: Work, pending: Work) -> Quota:
     """Put what the service said and what is in the ledger together."""
     unlimited = info.post_pay_status == 1 or (info.total or 0) >= UNLIMITED

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -21,6 +21,9 @@ from batchscan.report.summary import Summary
 from batchscan.rescan import RescanPlan, show_rescan_plan
 from batchscan.session import Session, open_state
 from batchscan.streams import data_on_stdout
+
+if TYPE_CHECKING:
+    from batchscan.textfile import Textfile
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +70,20 @@ def rescan(settings: dict[str, Any], wanted: Wanted, ends: Ends, show: Show, *, 
     Raises:
         BatchscanError: it could not be done.
     """
+    if dry_run:
+        return _rescan(settings, wanted, ends, show, None, dry_run=True)
+    return ends.metered(lambda textfile: _rescan(settings, wanted, ends, show, textfile, dry_run=False))
+
+
+def _rescan(
+    settings: dict[str, Any],
+    wanted: Wanted,
+    ends: Ends,
+    show: Show,
+    textfile: "Textfile | None",
+    *,
+    dry_run: bool,
+) -> int:
     selection = wanted.selection()
     found = settle_for(settings)
     config = found.config
@@ -95,7 +112,7 @@ def rescan(settings: dict[str, Any], wanted: Wanted, ends: Ends, show: Show, *, 
         _tell_of_sample(summary)
         return await session.go_on(summary.run_id, terms)
 
-    return asyncio.run(made(config, access, show, work))
+    return asyncio.run(made(config, access, show, work, textfile))
 
 
 def explain(settings: dict[str, Any], name: str, *, as_json: bool) -> int:

@@ -153,6 +153,10 @@ class Session:
             raise UsageError(f"run {run_id} is not in the ledger any more")
         return await self._execution.go_on(record, terms)
 
+    async def note_quota(self) -> None:
+        """Ask what is left of the account's quota and let the metrics know; bills nothing."""
+        await self._execution.note_quota()
+
     def _default_report(self, run_id: str) -> Path:
         directory = self._config.state_dir / _REPORTS_DIRECTORY
         directory.mkdir(mode=0o700, exist_ok=True)

@@ -269,10 +269,12 @@ class Stages:
         return GivenUp() if spent or self._overdue(poll) else Wake(Stage.POLL, at)
 
     async def _judged(self, poll: Poll, verdict: Verdict) -> Next:
+        now = self._clock()
         recorded = await self._scans.judged(
-            poll, verdict, run=self._run, now=self._clock(), retention_s=self._timing.retention_s
+            poll, verdict, run=self._run, now=now, retention_s=self._timing.retention_s
         )
-        if recorded:
+        if recorded is not None:
+            self._stats.judged(now - poll.submitted_at, poll.polls, verdict.file_count, news=recorded.news)
             return Settled()
         record = await self._scans.get(poll.digest)
         return Gone() if record is None else _elsewhere(record)

@@ -50,13 +50,14 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_client(
+async def open_client(  # noqa: PLR0913 - the one place where a client is made; all have names
     endpoint: Endpoint,
     credentials: CredentialSource,
     *,
     timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     max_connections: int = 64,
     on_request: Callable[[str], None] | None = None,
+    on_answer: Callable[[str, str | None, float], None] | None = None,
     ca_file: Path | None = None,
     proxy: str | None = None,
 ) -> AsyncIterator["ScanClient"]:
@@ -68,6 +69,8 @@ async def open_client(
         timeouts: limits of each call.
         max_connections: calls at the same time; further ones wait, unsigned, within their total time.
         on_request: called with the action's name as each request is sent.
+        on_answer: called with it, the code of the failure or None, and the seconds that it took, as each
+            request has ended.
         ca_file: PEM file of the authorities to trust instead of the system's.
         proxy: ``http://[user:password@]host:port``; not used for a loopback endpoint.
 
@@ -86,7 +89,7 @@ async def open_client(
         trust_env=False,
     )
     async with session:
-        wire = _Wire(session, endpoint.url, gateway)
+        wire = _Wire(session, endpoint.url, gateway, on_answer)
         signer = Signer(endpoint, credentials, patience_s=timeouts.total_s)
         client = ScanClient(wire, signer, max_connections=max_connections, patience_s=timeouts.total_s)
         yield client if on_request is None else client.counting(on_request)
@@ -161,6 +164,7 @@ class _Wire:
         session: aiohttp.ClientSession,
         url: str,
         proxy: yarl.URL | None,
+        on_answer: Callable[[str, str | None, float], None] | None,
     ) -> None:
         self._session = session
         self._url = yarl.URL(url)
@@ -169,6 +173,7 @@ class _Wire:
         if proxy is not None and proxy.user is not None:
             basic = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
             self._proxy_headers["Proxy-Authorization"] = basic
+        self._on_answer = on_answer
         self._heard: tuple[str | None, float] = (None, 0.0)
 
     @property
@@ -183,6 +188,14 @@ class _Wire:
         A failure is returned and not raised: so it holds no frame in which there is an answer, or a
         header of ours, and no context that would lead to one.
         """
+        began = time.monotonic()
+        answer = await self._exchange(request, signed)
+        if self._on_answer is not None:
+            code = answer.code if isinstance(answer, ServiceError) else None
+            self._on_answer(request.action, code, time.monotonic() - began)
+        return answer
+
+    async def _exchange(self, request: Request, signed: Signed) -> Mapping[str, Any] | ServiceError:
         try:
             async with self._session.post(
                 self._url,

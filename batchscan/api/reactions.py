@@ -188,12 +188,21 @@ UNKNOWN_CODE: Final = (
 )
 
 _INDEX = {(entry.code, entry.action): entry.policy for entry in TABLE}
+_KNOWN = frozenset(entry.code for entry in TABLE)
 _CODES = frozenset(entry.code for entry in _transport())
 
 TRANSPORT: Final[Mapping[str, Policy]] = MappingProxyType(
     {code: _INDEX.get((code, CREATE)) or _INDEX[code, None] for code in sorted(_CODES)}
 )
 """Outcomes of the transport, as they count for a submission: there an unknown outcome is ``unknown``."""
+
+
+def known_code(code: str) -> str:
+    """The code in full if the table has it, else its first segment, else ``other``: a bounded number."""
+    for known in (code, code.partition(".")[0]):
+        if known in _KNOWN:
+            return known
+    return "other"
 
 
 def policy(code: str, action: str) -> Policy:

@@ -30,8 +30,8 @@ from batchscan.ledger.chosen import Choice
 from batchscan.ledger.schema import scan
 from batchscan.ledger.standing import FINISHED
 from batchscan.ledger.store import Ledger
-from batchscan.ledger.verdicts import Engines, keep_verdict
-from batchscan.models import Candidate, Problem, ScanState, Verdict
+from batchscan.ledger.verdicts import Engines, keep_verdict, was_malicious
+from batchscan.models import Candidate, Problem, RiskLevel, ScanState, Verdict
 
 _CANDIDATE = msgspec.json.Decoder(Candidate)
 _LOCATIONS = 100
@@ -54,6 +54,12 @@ class Poll(msgspec.Struct, frozen=True):
     polls: int
     attempt: int
     tries: int
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A verdict was recorded; ``news``: it is malicious, and no verdict on record had said so."""
+
+    news: bool
 
 
 class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,15 +283,19 @@ class Scans:
         )
         await self._ledger.write(lambda c: c.execute(statement))
 
-    async def judged(self, poll: Poll, found: Verdict, *, run: int, now: float, retention_s: float) -> bool:
+    async def judged(
+        self, poll: Poll, found: Verdict, *, run: int, now: float, retention_s: float
+    ) -> Judged | None:
         """Record a verdict: an answer that was paid for, so it is kept whatever the state is.
 
         Returns:
-            False when the digest has moved on since it was asked about (it was admitted anew, say): then
+            None when the digest has moved on since it was asked about (it was admitted anew, say): then
             the verdict is history, and the state is left alone.
         """
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> Judged | None:
+            malicious = found.level is RiskLevel.MALICIOUS
+            news = malicious and not was_malicious(connection, self._scope, poll.digest)
             keep_verdict(
                 connection, self._scope, poll.digest, found, run=run, now=now, retention_s=retention_s
             )
@@ -299,9 +309,9 @@ class Scans:
                 problem=null(),
             )
             if connection.execute(done.where(self._asked(poll))).rowcount == 0:
-                return False
+                return None
             close(connection, self._scope, poll.digest, billed=found.file_count)
-            return True
+            return Judged(news)
 
         return await self._ledger.write(work)
 

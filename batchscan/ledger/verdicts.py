@@ -1,12 +1,12 @@
 """Verdicts as they come in, and the engines that give them. Nothing that was paid for is overwritten."""
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, union_all
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger.schema import engine, superseded, verdict
 from batchscan.ledger.store import Ledger
-from batchscan.models import Verdict
+from batchscan.models import RiskLevel, Verdict
 
 _COLUMNS = [column.name for column in superseded.columns]
 # Built once: it is run for each verdict, and nearly always finds nothing.
@@ -23,6 +23,15 @@ _SUPERSEDE = (
         ),
     )
 )
+_RESULTS = union_all(
+    *(
+        select(table.c.result).where(
+            table.c.scope == bindparam("p_scope"), table.c.digest == bindparam("p_digest")
+        )
+        for table in (verdict, superseded)
+    )
+)
+_VERDICT = msgspec.json.Decoder(Verdict)
 
 
 def keep_verdict(
@@ -55,6 +64,13 @@ def keep_verdict(
             index_elements=[verdict.c.scope, verdict.c.digest, verdict.c.engine_version], set_=values
         )
     )
+
+
+def was_malicious(connection: Connection, scope: int, digest: bytes) -> bool:
+    """Whether any verdict on record, superseded ones included, calls the digest malicious."""
+    which = {"p_scope": scope, "p_digest": digest}
+    results = connection.execute(_RESULTS, which).scalars()
+    return any(_VERDICT.decode(result).level is RiskLevel.MALICIOUS for result in results)
 
 
 class Engines:

@@ -99,13 +99,19 @@ async def test_actions_are_counted_and_the_connection_is_kept(
     service: Service, source: StaticCredentials
 ) -> None:
     seen: list[str] = []
+    ended: list[tuple[str, str | None, bool]] = []
+
+    def answered(action: str, code: str | None, seconds: float) -> None:
+        ended.append((action, code, seconds > 0))
+
     service.script(http(SUCCESS_BODY), SCANNING, http({"OrderStatus": 1, "RequestId": "r"}))
-    async with open_client(service.endpoint, source, on_request=seen.append) as client:
+    async with open_client(service.endpoint, source, on_request=seen.append, on_answer=answered) as client:
         await client.create(REQUEST, DIGEST)
         assert (await client.result(DIGEST, 7)).status is protocol.ScanStatus.SCANNING
         assert (await client.pay_info()).order_status == 1
     assert seen == ["CreateSkillScan", "DescribeSkillScanResult", "DescribeSkillScanPayInfo"]
     assert seen == [call.headers["x-tc-action"] for call in service.calls]
+    assert ended == [(action, None, True) for action in seen]
     assert service.calls[1].fields == {"ContentHash": f"sha256:{DIGEST.hex()}", "EngineVersion": 7}
     assert service.connections == 1
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 # From low to high. A module imports only from lines above its own; "" is the package itself.
 LAYERS = (
     "errors models backoff lines signals ledger.schema report.text report.console api.reading api.signature",
-    "ledger.migrations allowance stats scheduler config diagnosis spool streams logs walk archive",
+    "ledger.migrations allowance series stats scheduler config diagnosis spool streams logs walk archive",
     "api.endpoints api.keys api.reactions toml_document",
     "schedules.timetable",
     "api.exchange api.protocol api.rotation settings_file suppressions_file",
@@ -23,8 +23,8 @@ LAYERS = (
     "ledger.owners ledger.slots ledger.standing ledger.store",
     "ledger.chosen ledger.verdicts",
     "ledger.budget ledger.queries ledger.runs",
-    "ledger.admission ledger.backlog ledger.history ledger.queue ledger.verify ledger.waiting",
-    "ledger.scans",
+    "ledger.admission ledger.backlog ledger.gauges ledger.history ledger.queue ledger.verify ledger.waiting",
+    "ledger.scans metrics",
     "report.lines report.outfile report.rows report.spending report.tally",
     "report.jsonl report.progress report.summary report.survey suppressions",
     "formats.entry",
@@ -44,7 +44,7 @@ LAYERS = (
     "conclusion",
     "execution",
     "session",
-    "local_checks",
+    "local_checks textfile",
     "doctor",
     "commands inquiries",
     "reporting revisit",
