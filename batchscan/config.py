@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -166,10 +166,10 @@ class Config(BaseSettings):
         return (self.preset.result_rate if self.result_rate is None else self.result_rate) or None
 
 
-def faults(values: Mapping[str, Any]) -> dict[str, str]:
+def faults(values: Mapping[str, Any], model: type[BaseModel] = Config) -> dict[str, str]:
     """Check settings by themselves; says of each wrong one what is wrong with it."""
     try:
-        Config(**values)
+        model(**values)
     except ValidationError as error:
         return {str(e["loc"][0]): _reason(e) for e in error.errors()}
     return {}
@@ -182,6 +182,7 @@ _TYPES = {
     "finite": "a finite number",
     "string": "a text",
     "path": "a path",
+    "tuple": "a list",
 }
 
 
@@ -189,6 +190,8 @@ def _reason(error: ErrorDetails) -> str:
     """Say what is wrong with the value; pydantic's own words where these do not fit."""
     kind, limits, value = error["type"], error.get("ctx", {}), error["input"]
     wanted = _TYPES.get(kind.partition("_")[0])
+    if kind == "missing" or kind.endswith("too_short"):
+        return "missing" if kind == "missing" else "is empty"
     if kind == "literal_error":
         return f"{value!r} is not one of {limits['expected']}"
     if kind == "string_type":

@@ -17,6 +17,7 @@ from pydantic_settings import EnvSettingsSource
 from batchscan.api.endpoints import endpoint
 from batchscan.config import PREFIX, PRESETS, Config
 from batchscan.errors import UsageError
+from batchscan.schedules.schedule import Schedule
 from batchscan.settings_file import SettingsFile, read_settings_file, unusable
 
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -64,6 +65,7 @@ class Settled(msgspec.Struct, frozen=True):
         endpoint_name: what was given as the endpoint: a preset, a URL, or a table of the file.
         file: the settings file, None without one.
         endpoints: the endpoints that the file names.
+        schedules: its schedules, by name.
     """
 
     config: Config
@@ -71,6 +73,7 @@ class Settled(msgspec.Struct, frozen=True):
     endpoint_name: str
     file: Path | None
     endpoints: tuple[str, ...] = ()
+    schedules: Mapping[str, Schedule] = {}
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings that a resumed run has as it was started."""
@@ -134,7 +137,7 @@ def settle(flags: Mapping[str, Any], recorded: Recorded | None = None) -> Settle
         origins |= {setting: f"{layer.kind} {layer.where(setting)}" for setting in layer.values}
     config = Config(**merged | {"endpoint": address})
     path = None if file is _NO_FILE else file.path
-    return Settled(config, origins, name, path, tuple(file.endpoints))
+    return Settled(config, origins, name, path, tuple(file.endpoints), file.schedules)
 
 
 def default_file() -> Path:

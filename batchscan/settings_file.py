@@ -1,8 +1,9 @@
 """The settings file: TOML, checked whole, so that all that is wrong with it is told at once.
 
 Keys are named like flags (``first_poll = "5m"``), tables ``[endpoints.NAME]`` hold what belongs to one
-endpoint. Relative paths start at the file's directory. Keys of an account have no place in it: what looks
-like one is refused and never shown. ``docs/configuration.md`` says it for people.
+endpoint, tables ``[schedule.NAME]`` what the service does by itself. Relative paths start at the file's
+directory. Keys of an account have no place in it: what looks like one is refused and never shown.
+``docs/configuration.md`` says it for people.
 """
 
 import re
@@ -16,9 +17,11 @@ import msgspec
 from batchscan.api.endpoints import endpoint, proxy_url
 from batchscan.config import PRESETS, Config, faults
 from batchscan.errors import UsageError
+from batchscan.schedules.schedule import KEYS, Schedule, Surroundings, read_schedule
 from batchscan.toml_document import Purpose, read_toml, unknown_key
 
 ENDPOINTS: Final = "endpoints"
+SCHEDULES: Final = "schedule"
 _PURPOSE: Final = Purpose("settings", "--config")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SECRET = re.compile(r"secret|token|passw|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
@@ -45,11 +48,13 @@ class SettingsFile(msgspec.Struct, frozen=True):
         path: of the file.
         settings: its keys.
         endpoints: the tables, by the endpoint's name.
+        schedules: the others, by the schedule's name.
     """
 
     path: Path
     settings: Mapping[str, Any] = {}
     endpoints: Mapping[str, Mapping[str, Any]] = {}
+    schedules: Mapping[str, Schedule] = {}
 
     def where(self, setting: str, table: str | None = None) -> str:
         """Name the file and the key that holds a setting, in a table or before all tables."""
@@ -69,18 +74,16 @@ def read_settings_file(path: Path) -> tuple[SettingsFile, list[str]]:
         document = read_toml(path, _PURPOSE)
     except UsageError as error:
         return SettingsFile(path), [str(error)]
-    problems = [f"{path}: {problem}" for problem in _checked(document, path.parent)]
-    tables = document.get(ENDPOINTS, {})
+    problems = list(_checked(document, path.parent))
+    endpoints = _tables(document, ENDPOINTS)
+    schedules, wrong = _schedules(document, Surroundings(path.parent, tuple(endpoints)))
     good = SettingsFile(
         path,
-        _sound({key: value for key, value in document.items() if key != ENDPOINTS}, _FIELDS, path.parent),
-        {
-            name: _sound(table, _OF_ENDPOINT, path.parent)
-            for name, table in (tables.items() if isinstance(tables, dict) else ())
-            if isinstance(table, dict)
-        },
+        _sound(_outside(document), _FIELDS, path.parent),
+        {name: _sound(table, _OF_ENDPOINT, path.parent) for name, table in endpoints.items()},
+        schedules,
     )
-    return good, problems
+    return good, [f"{path}: {problem}" for problem in (*problems, *wrong)]
 
 
 def unusable(values: Mapping[str, Any]) -> dict[str, str]:
@@ -105,22 +108,50 @@ def unusable(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _checked(document: Mapping[str, Any], directory: Path) -> Iterator[str]:
-    """All that is wrong, each problem beginning with its key."""
-    top = {key: value for key, value in document.items() if key != ENDPOINTS}
-    yield from _table(top, _FIELDS, directory, "")
-    tables = document.get(ENDPOINTS, {})
-    if not isinstance(tables, dict):
-        yield f"{ENDPOINTS}: not a table; write [{ENDPOINTS}.NAME]"
-        return
-    for name, table in tables.items():
+    """All that is wrong but for the schedules, each problem beginning with its key."""
+    yield from _table(_outside(document), _FIELDS, directory, "")
+    for kind in (ENDPOINTS, SCHEDULES):
+        yield from _no_tables(document, kind)
+    for name, table in _tables(document, ENDPOINTS).items():
         prefix = f"{ENDPOINTS}.{name}"
-        if not isinstance(table, dict):
-            yield f"{prefix}: {_secret() if _SECRET.search(name) else f'not a table; write [{prefix}]'}"
-            continue
-        if not _NAME.fullmatch(name):
-            yield f"{prefix}: not a name; use letters, digits, - and _, at most 64"
         yield from _table(table, _OF_ENDPOINT, directory, f"{prefix}.")
         yield from _address(name, table, prefix)
+
+
+def _outside(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in (ENDPOINTS, SCHEDULES)}
+
+
+def _tables(document: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
+    tables = document.get(kind, {})
+    found = tables.items() if isinstance(tables, dict) else ()
+    return {name: table for name, table in found if isinstance(table, dict)}
+
+
+def _no_tables(document: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """What is no table with a name where there should be only such."""
+    tables = document.get(kind, {})
+    if not isinstance(tables, dict):
+        yield f"{kind}: not a table; write [{kind}.NAME]"
+        return
+    for name, table in tables.items():
+        prefix = f"{kind}.{name}"
+        if not isinstance(table, dict):
+            yield f"{prefix}: {_secret() if _SECRET.search(name) else f'not a table; write [{prefix}]'}"
+        elif not _NAME.fullmatch(name):
+            yield f"{prefix}: not a name; use letters, digits, - and _, at most 64"
+
+
+def _schedules(document: Mapping[str, Any], around: Surroundings) -> tuple[dict[str, Schedule], list[str]]:
+    found, problems = {}, []
+    for name, table in _tables(document, SCHEDULES).items():
+        prefix = f"{SCHEDULES}.{name}."
+        unknown = {key: _unknown(key, KEYS) for key in sorted(table.keys() - set(KEYS))}
+        schedule, wrong = read_schedule(table, around)
+        problems += [f"{prefix}{key}: {problem}" for key, problem in (unknown | wrong).items()]
+        if schedule is not None:
+            found[name] = schedule
+    return found, problems
 
 
 def _table(table: Mapping[str, Any], keys: Mapping[str, str], directory: Path, prefix: str) -> Iterator[str]:

@@ -39,6 +39,7 @@ class SettingsTable(msgspec.Struct, frozen=True, kw_only=True):
         file: the settings file, None without one.
         address: where requests are posted to; None for the embedded endpoint, which has none yet.
         endpoints: those that the file names.
+        schedules: likewise; `batchscan schedule list` tells what they do.
     """
 
     schema: str = SETTINGS_SCHEMA
@@ -46,6 +47,7 @@ class SettingsTable(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_name: str
     address: str | None
     endpoints: tuple[str, ...]
+    schedules: tuple[str, ...]
     settings: dict[str, Shown]
 
 
@@ -57,6 +59,7 @@ def settings_table(settled: Settled) -> SettingsTable:
         endpoint_name=settled.endpoint_name,
         address=None if config.endpoint == "embedded" else endpoint(config.endpoint).url,
         endpoints=settled.endpoints,
+        schedules=tuple(settled.schedules),
         settings={name: _shown(settled, name) for name in Config.model_fields},
     )
 
@@ -75,6 +78,8 @@ def show_settings(settled: Settled, *, as_json: bool) -> None:
     lines = [f"settings file: {table.file or f'none, there is no {default_file()}'}"]
     if table.endpoints:
         lines.append(f"endpoints in it: {', '.join(table.endpoints)}")
+    if table.schedules:
+        lines.append(f"schedules in it: {', '.join(table.schedules)}")
     lines.append(f"endpoint: {table.endpoint_name}{'' if table.address is None else f', {table.address}'}")
     lines.append("")
     lines += [f"{name:{names}}  {value:{values}}  {origin}" for name, value, origin in rows]
