@@ -66,10 +66,10 @@ SELECT r.place, r.path, r.id, r.rank, r.rules, r.digest FROM rest r JOIN source 
 WHERE r.id BETWEEN ? AND ? ORDER BY 1, 2, s.name, r.line, r.id
 """
 _FIND_TWINS = """
-INSERT INTO twin (digest, id, rank, rules)
-SELECT digest, id, nullif(max(ifnull(rank, -1)), -1), rules FROM input
+INSERT OR IGNORE INTO twin (digest, id, rank, rules)
+SELECT digest, id, rank, rules FROM input
 WHERE id BETWEEN ? AND ? AND digest IN (SELECT digest FROM rest WHERE id BETWEEN ? AND ?)
-GROUP BY digest
+ORDER BY digest, rank DESC, rules, path, id
 """
 _WITH_TWINS = """
 SELECT r.id, r.rank, r.rules, t.id, t.rank, t.rules FROM rest r LEFT JOIN twin t ON t.digest = r.digest
