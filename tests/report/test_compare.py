@@ -230,18 +230,15 @@ def test_engines_and_services_that_differ_are_said() -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    before = told(
-        "in/gone h0 M", "in/milder h1 M", "in/fixed h2 M", "in/still h3 M", "in/rules h4 S 1", "in/q h5 B"
-    )
-    after = told(
-        "in/milder h1 S", "in/fixed h2 B", "in/still h3 M", "in/rules h4 S 2", "in/q h5 -", "in/s h6 S", "in/m h7 M"
-    )  # fmt: skip
-    comparison, items = compared(before, after)
+    then = "in/gone h0 M,in/milder h1 M,in/fixed h2 M,in/still h3 M,in/rules h4 S 1,in/q h5 B"
+    now = "in/milder h1 S,in/fixed h2 B,in/still h3 M,in/rules h4 S 2,in/q h5 -,in/s h6 S,in/m h7 M"
+    after = [row(text) for text in now.split(",")]
+    comparison, items = compared(told(*then.split(",")), side(after))
     assert [item.seen.path for item in items] == ["m", "s", "q", "milder", "rules", "fixed", "gone", "still"]
     assert [item.seen.path for item in comparison.worst] == ["m", "s"]
     assert comparison.gone_findings == 1
     assert (comparison.worse, comparison.milder, comparison.undecided) == (0, 1, 1)
-    assert len(changes_between(told("in/z h9 B"), after, worst=1).worst) == 1
+    assert len(changes_between(told("in/z h9 B"), side(after), worst=1).worst) == 1
 
 
 def test_reports_on_disk(tmp_path: Path) -> None:
