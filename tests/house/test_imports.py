@@ -47,7 +47,7 @@ LAYERS = (
     "conclusion",
     "execution",
     "session",
-    "local_checks textfile",
+    "local_checks service.health textfile",
     "doctor",
     "commands inquiries",
     "reporting revisit",
@@ -65,6 +65,7 @@ ROOMS = {
     "schedules": "errors models config api.endpoints formats.registry ledger.chosen",
     "formats": "errors models report.lines report.rows report.survey report.tally report.text suppressions",
     "embedded": "errors models api.signature",
+    "service": "errors ledger.store",
 }
 
 EMBEDDED_STARTER = "connect"
