@@ -3,14 +3,12 @@
 A document appears under its name when it is whole, or not at all.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import msgspec
 
@@ -19,7 +17,7 @@ from batchscan.formats.entry import Context, Entry
 from batchscan.formats.registry import find_format
 from batchscan.models import Row
 from batchscan.report.lines import read_rows
-from batchscan.report.outfile import sync_directory, write_failure
+from batchscan.report.replaced import refuse_overwriting, replaced
 from batchscan.report.survey import Survey
 from batchscan.suppressions import Audit, Suppression
 
@@ -86,12 +84,12 @@ def publish(
         BatchscanError: the report cannot be read, or a document not be written.
     """
     for document in documents:
-        if document.file is not None and document.file.exists() and document.file.samefile(report):
-            raise UsageError(f"{document.file}: is the report itself; name another --output")
+        if document.file is not None:
+            refuse_overwriting(document.file, report)
     context = Context(survey=found, name=report.name, made_at=datetime.now(UTC), state=state, audit=audit)
     openers = [find_format(document.format).opener() for document in documents]
     with ExitStack() as stack:
-        files = [stack.enter_context(_replaced(document.file)) for document in documents]
+        files = [stack.enter_context(_opened(document.file)) for document in documents]
         writers = [opener(file, context) for opener, file in zip(openers, files, strict=True)]
         for row in read_rows(report):
             entry = Entry(row, suppressor(row))
@@ -102,36 +100,11 @@ def publish(
 
 
 @contextmanager
-def _replaced(path: Path | None) -> Iterator[BinaryIO]:
-    """Open what takes the place of ``path`` once it is whole."""
+def _opened(path: Path | None) -> Iterator[BinaryIO]:
+    """Open what takes the place of ``path`` once it is whole; None is standard output."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                yield cast("BinaryIO", file)
-                file.flush()
-                os.fchmod(file.fileno(), _mode(path))
-                os.fsync(file.fileno())
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        sync_directory(path)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: its directory does not exist; create it first") from error
-    except OSError as error:
-        raise write_failure(path, error) from error
-
-
-def _mode(path: Path) -> int:
-    """Permissions as any new file of this user, or those of the file that is replaced."""
-    try:
-        return path.stat().st_mode & 0o777
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+    with replaced(path) as file:
+        yield file

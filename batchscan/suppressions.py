@@ -88,6 +88,9 @@ class Suppressions:
         self._met: set[int] = set()
         self._kept: dict[int, Kept] = {}
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     @classmethod
     def load(cls, path: Path | None, today: date, report: Path | None = None) -> "Suppressions":
         """Read a file; None is no suppressions.

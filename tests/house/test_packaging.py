@@ -88,7 +88,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     assert [n for n in names if not n.startswith(("batchscan/", info))] == []
     assert {"batchscan/py.typed", f"{info}licenses/LICENSE"} <= set(names)
     schemas = [n for n in names if n.endswith(".schema.json")]
-    assert sorted(schemas) == ["batchscan/report/result.schema.json", "batchscan/report/summary.schema.json"]
+    assert sorted(schemas) == [
+        "batchscan/decisions/decisions.schema.json",
+        "batchscan/report/result.schema.json",
+        "batchscan/report/summary.schema.json",
+    ]
     sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "batchscan").rglob("*.py")}
     assert sources == {n for n in names if n.endswith(".py")}
 
