@@ -15,7 +15,8 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="What to write: csv, markdown, parquet or sarif. Repeat it for several.",
+            help="What to write: csv, defectdojo, junit, markdown, ocsf, parquet or sarif."
+            " Repeat it for several.",
         ),
     ] = None,
     output: Annotated[

@@ -6,12 +6,13 @@ what somebody dismissed does not cover bytes that nobody has seen.
 """
 
 import hashlib
+import re
 from typing import Any, Final
 
 import msgspec
 
 from batchscan.models import RiskLevel, Row
-from batchscan.report.text import printable, printable_json
+from batchscan.report.text import encodable, printable, printable_json
 
 TEXT_LIMIT: Final = 4_000
 """Characters of a text of the service, where the format does not know a tighter limit."""
@@ -19,8 +20,12 @@ TEXT_LIMIT: Final = 4_000
 RULES_LIMIT: Final = 50
 """Rules, capabilities or notes that are listed for one row."""
 
+PATH_LIMIT: Final = 4_096
+"""Characters of a path as data; what is longer cannot be a file (PATH_MAX)."""
+
 _PASSED_ON_LIMIT_BYTES = 4_096
 _SCORE_MAX = 100
+_SHA256 = re.compile("[0-9a-f]{64}")
 _encoder = msgspec.json.Encoder()
 
 
@@ -31,8 +36,22 @@ def is_finding(row: Row) -> bool:
 
 def finding_id(row: Row) -> str:
     """Name a finding: 64 hex digits, the same for the same path and content in every report and format."""
-    text = f"batchscan/1\0{row.path}\0{row.sha256}"
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return _digest("finding", row.path, str(row.sha256))
+
+
+def event_id(row: Row) -> str:
+    """Name that a run told of a finding: 64 hex digits, another one for every run."""
+    return _digest("event", row.run_id, row.source, row.path, str(row.sha256))
+
+
+def content_digest(row: Row) -> str | None:
+    """Give the SHA-256 of the content in hex; None where the row has none, or what is none."""
+    return row.sha256 if row.sha256 is not None and _SHA256.fullmatch(row.sha256) else None
+
+
+def engine(row: Row) -> str | None:
+    """Give the engine's version as text: it may be a number that other programs cannot hold."""
+    return None if row.engine_version is None else shown(str(row.engine_version), 40)
 
 
 def headline(row: Row) -> str:
@@ -71,6 +90,15 @@ def passed_on(row: Row) -> dict[str, Any]:
     }
 
 
+def whole_path(row: Row) -> str:
+    """Give the path as data, not as a text to show: as it is, but no longer than a path can be."""
+    return encodable(row.path[:PATH_LIMIT])
+
+
 def to_json(value: object) -> bytes:
     """Encode one object in one line that is safe on a terminal, too."""
     return printable_json(_encoder.encode(value))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(("batchscan/1", *parts)).encode(errors="surrogatepass")).hexdigest()

@@ -36,7 +36,10 @@ class Format(msgspec.Struct, frozen=True):
 
 FORMATS = {
     "csv": Format("csv_table", ".csv", "spreadsheets"),
+    "defectdojo": Format("defectdojo", ".defectdojo.json", "DefectDojo's generic findings import"),
+    "junit": Format("junit", ".junit.xml", "whatever shows test results"),
     "markdown": Format("markdown", ".md", "a comment in a pull request or a chat"),
+    "ocsf": Format("ocsf", ".ocsf.jsonl", "a SIEM or data lake"),
     "parquet": Format("parquet", ".parquet", "warehouses and data frames", extra="parquet"),
     "sarif": Format("sarif", ".sarif", "code scanning"),
 }

@@ -10,18 +10,20 @@ from typing import Any, BinaryIO, Final
 from batchscan import __version__
 from batchscan.formats.entry import Context, Entry
 from batchscan.formats.finding import (
+    content_digest,
+    engine,
     finding_id,
     headline,
     rule_ids,
     safety_score,
     shown,
     to_json,
+    whole_path,
 )
 from batchscan.formats.sarif_rules import INCOMPLETE, RuleTable, describe
 from batchscan.formats.shortfall import Shortfall, find_shortfall
-from batchscan.formats.uris import PATH_LIMIT, relative_uri
+from batchscan.formats.uris import relative_uri
 from batchscan.models import Outcome, RiskLevel, Row
-from batchscan.report.text import encodable
 from batchscan.suppressions import Suppression
 
 RESULTS_LIMIT: Final = 25_000
@@ -103,8 +105,8 @@ def _result(entry: Entry, rules: RuleTable) -> dict[str, Any]:
         "level": "error" if row.verdict is RiskLevel.MALICIOUS else "warning",
         "message": {"text": _message(row, score)},
         "locations": [_location(relative_uri(row))],
-        "partialFingerprints": {
-            "primaryLocationLineHash": f"{row.sha256 or finding_id(row)}:1",  # the one that GitHub reads
+        "partialFingerprints": {  # GitHub reads the first one
+            "primaryLocationLineHash": f"{content_digest(row) or finding_id(row)}:1",
             "batchscanFinding/v1": finding_id(row),
         },
         "properties": _properties(row, score),
@@ -127,8 +129,8 @@ def _message(row: Row, score: int | None) -> str:
 
 def _properties(row: Row, score: int | None) -> dict[str, Any]:
     return {
-        "path": encodable(row.path[:PATH_LIMIT]),
-        "sha256": row.sha256,
+        "path": whole_path(row),
+        "sha256": content_digest(row),
         "verdict": row.verdict,
         "score": score,
         "outcome": row.outcome,
@@ -137,7 +139,7 @@ def _properties(row: Row, score: int | None) -> dict[str, Any]:
         "skill": None if row.skill.name is None else shown(row.skill.name, 200),
         "duplicateOf": None if row.duplicate_of is None else shown(row.duplicate_of),
         "endpoint": shown(row.endpoint, 200),
-        "engineVersion": None if row.engine_version is None else str(row.engine_version),
+        "engineVersion": engine(row),
         "scannedAt": None if row.scanned_at is None else shown(row.scanned_at, 40),
     }
 
@@ -194,7 +196,7 @@ def _summary(context: Context, left_out: int) -> dict[str, Any]:
         "report": shown(context.name, 255),
         "runIds": [shown(name, 100) for name in list(found.run_ids)[:10]],
         "endpoints": [shown(name, 200) for name in list(found.endpoints)[:10]],
-        "engineVersions": [str(version) for version in sorted(found.tally.engine_versions)[:100]],
+        "engineVersions": [shown(str(version), 40) for version in sorted(found.tally.engine_versions)[:100]],
         "inputs": found.tally.inputs,
         "outcomes": {name.value: found.tally.outcomes[name] for name in Outcome},
         "verdicts": {name.value: found.tally.verdicts[name] for name in RiskLevel},

@@ -3,14 +3,11 @@
 import hashlib
 import posixpath
 from functools import lru_cache
-from typing import Final
 from urllib.parse import quote
 
+from batchscan.formats.finding import PATH_LIMIT
 from batchscan.models import Row
 from batchscan.report.text import encodable
-
-PATH_LIMIT: Final = 4_096
-"""Characters of a path before it is escaped; what is longer cannot be a file here (PATH_MAX)."""
 
 _UP = "_up_"
 

@@ -13,7 +13,7 @@ from batchscan.report.lines import read_rows
 SAMPLES = Path(__file__).parents[1] / "samples"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sample_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the sample skills, by the real program."""
     place = tmp_path_factory.mktemp("samples")
@@ -29,6 +29,6 @@ def sample_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sample_rows(sample_report: Path) -> list[Row]:
     return list(read_rows(sample_report))

@@ -30,7 +30,7 @@ LAYERS = (
     "formats.entry",
     "formats.finding",
     "formats.csv_table formats.markdown formats.parquet formats.sarif_rules formats.shortfall formats.uris",
-    "formats.sarif",
+    "formats.defectdojo formats.junit formats.ocsf formats.sarif",
     "formats.registry",
     "decisions.policy",
     "decisions.policy_file decisions.ruling",
