@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from batchscan.admit import Admitter
 from batchscan.budget import unaffordable_in, why_unsent
@@ -200,8 +201,10 @@ class Pipeline:
             self._scheduler.nudge()
 
     async def _act(self, stage: Stage, digest: bytes) -> Wake | None:
+        act = self._stages.submit if stage is Stage.SUBMIT else self._stages.poll
         try:
-            step = await (self._stages.submit if stage is Stage.SUBMIT else self._stages.poll)(digest)
+            with bound_contextvars(stage=stage, sha256=digest.hex()):
+                step = await act(digest)
         except RunStoppedError as stopped:
             self._stop(stopped)
             return None

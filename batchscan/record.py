@@ -7,6 +7,7 @@ and resuming drops the wait, never the row.
 
 from collections.abc import Iterable, Sequence
 
+from batchscan.file_log import tell_rows
 from batchscan.ledger.runs import RunRecord
 from batchscan.ledger.standing import Decision, Standing, Waiting
 from batchscan.ledger.waiting import WaitingInputs
@@ -108,6 +109,7 @@ class Recorder:
     async def _write(self, rows: Sequence[Row]) -> None:
         self._count(rows)  # first: a write whose caller is cancelled is still carried out
         await self._report.write(rows)
+        tell_rows(rows)
 
     def _count(self, rows: Iterable[Row]) -> None:
         for row in rows:

@@ -7,6 +7,7 @@ followed, proxies of the environment never used, and no reply is read beyond its
 
 import asyncio
 import copy
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+import structlog
 import yarl
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
@@ -30,6 +32,9 @@ from batchscan.api.signer import Signed, Signer
 from batchscan.errors import ServiceError, UsageError
 
 __all__ = ["Endpoint", "ScanClient", "Timeouts", "endpoint", "open_client"]
+
+_log = structlog.get_logger(__name__)
+_level = logging.getLogger(__name__)
 
 MAX_REPLY: Final = 8 * 1024 * 1024
 """Bytes of an answer after decompression; a real one has some ten thousand."""
@@ -190,10 +195,16 @@ class _Wire:
         """
         began = time.monotonic()
         answer = await self._exchange(request, signed)
-        if self._on_answer is not None:
-            code = answer.code if isinstance(answer, ServiceError) else None
-            self._on_answer(request.action, code, time.monotonic() - began)
+        self._tell(request.action, answer, time.monotonic() - began)
         return answer
+
+    def _tell(self, action: str, answer: Mapping[str, Any] | ServiceError, seconds: float) -> None:
+        code = answer.code if isinstance(answer, ServiceError) else None
+        if self._on_answer is not None:
+            self._on_answer(action, code, seconds)
+        if _level.isEnabledFor(logging.DEBUG):
+            told = answer.request_id if isinstance(answer, ServiceError) else reading.request_id(answer)
+            _log.debug("api-call", action=action, code=code, took_s=round(seconds, 3), request_id=told)
 
     async def _exchange(self, request: Request, signed: Signed) -> Mapping[str, Any] | ServiceError:
         try:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 LAYERS = (
     "errors models backoff lines signals ledger.schema report.text report.console api.reading api.signature",
     "ledger.migrations allowance series stats scheduler config diagnosis spool streams logs walk archive",
-    "api.endpoints api.keys api.reactions toml_document",
+    "api.endpoints api.keys api.reactions file_log toml_document",
     "schedules.timetable",
     "api.exchange api.protocol api.rotation suppressions_file",
     "api.keyfiles api.roles",
