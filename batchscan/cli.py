@@ -18,6 +18,7 @@ from batchscan.cli_reports import report
 from batchscan.cli_revisit import explain, rescan
 from batchscan.errors import BatchscanError
 from batchscan.options import (
+    BaselineReport,
     Budget,
     ConfigFile,
     DailyBudget,
@@ -26,6 +27,7 @@ from batchscan.options import (
     EndpointOption,
     Exclude,
     FailOn,
+    FailOnIncomplete,
     FirstPoll,
     Include,
     Json,
@@ -45,6 +47,7 @@ from batchscan.options import (
     Rehash,
     ReportUrls,
     StateDir,
+    SuppressionsFile,
 )
 from batchscan.streams import fill_standard_streams, flush_or_silence, silence_stdout
 
@@ -112,6 +115,9 @@ def scan(
     limit_bytes: LimitBytes = None,
     no_wait: NoWait = False,
     fail_on: FailOn = None,
+    fail_on_incomplete: FailOnIncomplete = False,
+    baseline: BaselineReport = None,
+    suppressions: SuppressionsFile = None,
     json: Json = False,
     quiet: Quiet = False,
     metrics_textfile: MetricsTextfile = None,
@@ -141,7 +147,7 @@ def scan(
       70   internal error
       130  stopped by SIGINT, or 143 by SIGTERM; `batchscan resume` goes on
     """  # noqa: D301 - a true backspace: it keeps the lines of its paragraph apart
-    from batchscan import commands  # noqa: PLC0415 - see the module
+    from batchscan import commands, gate_options  # noqa: PLC0415 - see the module
 
     settings = {
         "config": config,
@@ -173,7 +179,12 @@ def scan(
                 output=output,
                 overwrite=overwrite,
                 wait=not no_wait,
-                fail_on=fail_on,
+                gate=gate_options.GateOptions(
+                    fail_on=fail_on,
+                    incomplete=fail_on_incomplete,
+                    baseline=baseline,
+                    suppressions=suppressions,
+                ),
                 budget=budget,
                 metrics_textfile=metrics_textfile,
             ),
@@ -203,6 +214,9 @@ def resume(
     limit_bytes: LimitBytes = None,
     no_wait: NoWait = False,
     fail_on: FailOn = None,
+    fail_on_incomplete: FailOnIncomplete = False,
+    baseline: BaselineReport = None,
+    suppressions: SuppressionsFile = None,
     json: Json = False,
     quiet: Quiet = False,
     metrics_textfile: MetricsTextfile = None,
@@ -213,7 +227,7 @@ def resume(
     RUN is its id, by default that of the latest unfinished run. It goes on with the sources and the
     settings that it was started with; one that is given here goes before.
     """
-    from batchscan import commands  # noqa: PLC0415 - see the module
+    from batchscan import commands, gate_options  # noqa: PLC0415 - see the module
 
     settings = {
         "config": config,
@@ -229,7 +243,10 @@ def resume(
         "report_urls": report_urls or None,
         "log_level": log_level,
     }
-    ends = commands.Ends(wait=not no_wait, fail_on=fail_on, budget=budget, metrics_textfile=metrics_textfile)
+    gate = gate_options.GateOptions(
+        fail_on=fail_on, incomplete=fail_on_incomplete, baseline=baseline, suppressions=suppressions
+    )
+    ends = commands.Ends(wait=not no_wait, gate=gate, budget=budget, metrics_textfile=metrics_textfile)
     raise typer.Exit(commands.resume(settings, run, ends, commands.Show(json=json, quiet=quiet)))
 
 

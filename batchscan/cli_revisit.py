@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from batchscan.options import (
+    BaselineReport,
     Budget,
     ConfigFile,
     DailyBudget,
@@ -12,6 +13,7 @@ from batchscan.options import (
     DryRun,
     EndpointOption,
     FailOn,
+    FailOnIncomplete,
     FirstPoll,
     Json,
     LogLevel,
@@ -25,6 +27,7 @@ from batchscan.options import (
     Rate,
     ReportUrls,
     StateDir,
+    SuppressionsFile,
 )
 
 
@@ -70,6 +73,9 @@ def rescan(
     daily_budget: DailyBudget = None,
     no_wait: NoWait = False,
     fail_on: FailOn = None,
+    fail_on_incomplete: FailOnIncomplete = False,
+    baseline: BaselineReport = None,
+    suppressions: SuppressionsFile = None,
     json: Json = False,
     quiet: Quiet = False,
     metrics_textfile: MetricsTextfile = None,
@@ -83,7 +89,7 @@ def rescan(
 
     With --sample, the run ends after the sample with exit code 3, and the rest is left pending.
     """
-    from batchscan import commands, revisit  # noqa: PLC0415 - keeps --help quick
+    from batchscan import commands, gate_options, revisit  # noqa: PLC0415 - keeps --help quick
 
     settings = {
         "config": config,
@@ -107,11 +113,14 @@ def rescan(
         sample=sample,
         go_on=yes,
     )
+    gate = gate_options.GateOptions(
+        fail_on=fail_on, incomplete=fail_on_incomplete, baseline=baseline, suppressions=suppressions
+    )
     ends = commands.Ends(
         output=output,
         overwrite=overwrite,
         wait=not no_wait,
-        fail_on=fail_on,
+        gate=gate,
         budget=budget,
         metrics_textfile=metrics_textfile,
     )

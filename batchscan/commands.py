@@ -18,9 +18,10 @@ from batchscan.config import Config
 from batchscan.connect import Access, Standalone, find_access, run_standalone
 from batchscan.errors import CredentialsError, UsageError
 from batchscan.expiry import find_expiring, list_expiring, show_expiring
+from batchscan.gate_options import GateOptions
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.verify import verify as verify_ledger
-from batchscan.models import RiskLevel, RunState
+from batchscan.models import RunState
 from batchscan.plan import compare_quota, make_plan, show_plan
 from batchscan.report.console import open_console
 from batchscan.report.progress import Progress
@@ -55,7 +56,7 @@ class Ends(msgspec.Struct, frozen=True, kw_only=True):
     output: Path | None = None
     overwrite: bool = False
     wait: bool = True
-    fail_on: str | None = None
+    gate: GateOptions = GateOptions()
     budget: int | None = None
     metrics_textfile: Path | None = None
 
@@ -67,12 +68,9 @@ class Ends(msgspec.Struct, frozen=True, kw_only=True):
 
         return with_textfile(self.metrics_textfile.absolute(), work)
 
-    def terms(self) -> Terms:
-        """Check what was given as text."""
-        if self.fail_on not in (None, RiskLevel.MALICIOUS, RiskLevel.SUSPICIOUS):
-            raise UsageError(f"--fail-on: {self.fail_on!r} is neither malicious nor suspicious")
-        fail_on = None if self.fail_on is None else RiskLevel(self.fail_on)
-        return Terms(wait=self.wait, fail_on=fail_on, budget=self.budget)
+    def terms(self, config: Config) -> Terms:
+        """Check what was given, and read the gate's files; blocks."""
+        return Terms(wait=self.wait, gate=self.gate.gate(config), budget=self.budget)
 
 
 class Show(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +102,7 @@ def _scan(
 ) -> int:
     settled = settle_for(settings)
     config = settled.config
-    terms = ends.terms()
+    terms = ends.terms(config)
     if not inputs.sources and not inputs.manifests:
         raise UsageError("nothing to scan: name a directory, a skill ZIP, or a --manifest")
     request = RunRequest(
@@ -152,7 +150,7 @@ def _resume(
     settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show, textfile: "Textfile | None"
 ) -> int:
     config = configured(settings)
-    terms = ends.terms()
+    terms = ends.terms(config)
     record = asyncio.run(_resumable(config, run_id))
     config = settle_for(settings, record).config
     access = find_access(config)

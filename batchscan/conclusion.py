@@ -3,19 +3,16 @@
 import msgspec
 
 from batchscan.errors import BudgetReachedError
+from batchscan.gate import Gate
 from batchscan.ledger.runs import RunRecord
 from batchscan.ledger.scans import Scans
-from batchscan.models import Outcome, Problem, RiskLevel, RunState
+from batchscan.models import Outcome, Problem, RunState
 from batchscan.pipeline import Ending
 from batchscan.record import Recorder
 from batchscan.report.spending import BudgetUse, Flip, Rescan
-from batchscan.report.summary import Summary
+from batchscan.report.summary import UNREAD, Summary
 from batchscan.stats import Stats
-
-_FAILS_ON = {
-    RiskLevel.MALICIOUS: (RiskLevel.MALICIOUS,),
-    RiskLevel.SUSPICIOUS: (RiskLevel.MALICIOUS, RiskLevel.SUSPICIOUS),
-}
+from batchscan.suppressions import warn_of
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,12 +20,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         wait: poll for verdicts; else the run ends when all is submitted.
-        fail_on: the mildest verdict that fails the run; None lets every verdict pass.
+        gate: which findings fail the run.
         budget: files that the run may bill; None: no limit, or the one it has on record.
     """
 
     wait: bool = True
-    fail_on: RiskLevel | None = None
+    gate: Gate = Gate()
     budget: int | None = None
 
 
@@ -55,10 +52,11 @@ async def summarize(
     """
     tally = recorder.tally
     budget = await _budget(scans, ending)
+    _warn_of_suppressions(terms.gate, state_after(ending))
     return Summary(
         run_id=record.run_id,
         state=state_after(ending),
-        exit_code=_exit_code(recorder, ending, terms),
+        exit_code=_exit_code(recorder, ending, terms, stats),
         report=str(record.report),
         endpoint=recorder.endpoint,
         engine_versions=sorted(tally.engine_versions),
@@ -76,10 +74,20 @@ async def summarize(
         new_engine_versions=tuple(stats.new_engines),
         budget=budget,
         rescan=await _rescan(record, scans),
+        gate=recorder.gate.use(),
     )
 
 
-def _exit_code(recorder: Recorder, ending: Ending, terms: Terms) -> int:
+def _warn_of_suppressions(gate: Gate, state: RunState) -> None:
+    if gate.suppressions is None:
+        return
+    audit = gate.suppressions.audit()
+    if state is not RunState.COMPLETE:
+        audit = msgspec.structs.replace(audit, unused=())  # what they are about may have no row yet
+    warn_of(audit)
+
+
+def _exit_code(recorder: Recorder, ending: Ending, terms: Terms, stats: Stats) -> int:
     """The run's own part of the exit code; a signal's is the command line's business."""
     tally = recorder.tally
     if ending.stopped is not None:
@@ -88,9 +96,9 @@ def _exit_code(recorder: Recorder, ending: Ending, terms: Terms) -> int:
         return BudgetReachedError.exit_code
     if ending.drained or any(tally.outcomes[o] for o in (Outcome.REJECTED, Outcome.FAILED, Outcome.PENDING)):
         return 3
-    if terms.fail_on is not None and any(tally.verdicts[v] for v in _FAILS_ON[terms.fail_on]):
-        return 1
-    return 0
+    if terms.gate.incomplete and stats.skipped[UNREAD]:
+        return 3
+    return 1 if recorder.gate.reached() else 0
 
 
 def _error(ending: Ending, budget: BudgetUse | None) -> Problem | None:

@@ -152,7 +152,7 @@ class Execution:
     ) -> Summary:
         began = time.monotonic()
         waiting = WaitingInputs(self._ledger, record.id)
-        recorder = Recorder(writer, waiting, record, self._endpoint, self._stats)
+        recorder = Recorder(writer, waiting, record, self._endpoint, self._stats, terms.gate)
         try:
             if resumed:
                 await recorder.resume()

@@ -89,6 +89,21 @@ FailOn = Annotated[
         help="Exit with 1 when a verdict is this bad or worse.",
     ),
 ]
+FailOnIncomplete = Annotated[
+    bool,
+    typer.Option(
+        "--fail-on-incomplete",
+        help="Exit with 3 also when a directory could not be read: it may hide inputs.",
+    ),
+]
+BaselineReport = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="FILE|RUN",
+        help="A report of before: content that it found as bad does not count for --fail-on.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary table.")]
 ReportUrls = Annotated[

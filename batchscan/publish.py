@@ -57,8 +57,8 @@ def name_documents(formats: Sequence[str], outputs: Sequence[Path], stem: str) -
     return [Document(name, output) for name, output in zip(formats, outputs, strict=True)]
 
 
-def survey(report: Path, suppressor: Suppressor) -> Survey:
-    """Count a report.
+def survey(report: Path, suppressor: Suppressor, seen: Callable[[Row], None] = lambda _: None) -> Survey:
+    """Count a report; ``seen`` is shown each row.
 
     Raises:
         BatchscanError: it cannot be read, or is none.
@@ -66,6 +66,7 @@ def survey(report: Path, suppressor: Suppressor) -> Survey:
     found = Survey()
     for row in read_rows(report):
         found.add(row, suppressed=suppressor(row) is not None)
+        seen(row)
     return found
 
 

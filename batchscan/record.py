@@ -8,6 +8,7 @@ and resuming drops the wait, never the row.
 from collections.abc import Iterable, Sequence
 
 from batchscan.file_log import tell_rows
+from batchscan.gate import Gate, GateTally
 from batchscan.ledger.runs import RunRecord
 from batchscan.ledger.standing import Decision, Standing, Waiting
 from batchscan.ledger.waiting import WaitingInputs
@@ -24,13 +25,21 @@ class Recorder:
     Attributes:
         endpoint: who judges.
         tally: what the rows add up to.
+        gate: which of the findings count for the exit code.
         billed_files: files in the ZIPs that this run got a verdict for by submitting them.
     """
 
     def __init__(
-        self, report: ReportWriter, waiting: WaitingInputs, run: RunRecord, endpoint: str, stats: Stats
+        self,
+        report: ReportWriter,
+        waiting: WaitingInputs,
+        run: RunRecord,
+        endpoint: str,
+        stats: Stats,
+        gate: Gate,
     ) -> None:
         self.tally = Tally()
+        self.gate = GateTally(gate)
         self.billed_files = 0
         self._report = report
         self._waiting = waiting
@@ -114,6 +123,7 @@ class Recorder:
     def _count(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self.tally.add(row)
+            self.gate.add(row)
             self._stats.outcomes[row.outcome] += 1
             if row.verdict is not None:
                 self._stats.verdicts[row.verdict] += 1

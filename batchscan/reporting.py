@@ -1,20 +1,29 @@
 """What the commands do that read reports: `report`. They make no API call and bill nothing."""
 
 import asyncio
-from datetime import UTC, date, datetime
+import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from batchscan.commands import configured, has_ledger
 from batchscan.config import Config
-from batchscan.errors import UsageError
+from batchscan.errors import ReportError, UsageError
+from batchscan.gate import GateTally
+from batchscan.gate_options import GateOptions
 from batchscan.ledger.runs import RunRecord, Runs
+from batchscan.models import RunState
 from batchscan.publish import name_documents, publish, survey
+from batchscan.report.gate import gate_lines
+from batchscan.report.survey import Survey
+from batchscan.report.text import printable
 from batchscan.session import open_state
 from batchscan.streams import data_on_stdout
 from batchscan.suppressions import Suppressions, warn_of
+
+log = structlog.get_logger(__name__)
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -29,36 +38,43 @@ def report(
     name: str | None,
     formats: tuple[str, ...],
     outputs: tuple[Path, ...],
-    accepted: Path | None,
+    options: GateOptions,
 ) -> int:
-    """Write a report in other formats. ``accepted`` is a file of suppressions.
+    """Write a report in other formats, and hold it against a gate.
 
     Raises:
         BatchscanError: there is no such report, or it could not be done.
     """
-    if not formats:
-        raise UsageError("name a --format")
-    located = asyncio.run(locate(configured(settings), name))
-    documents = name_documents(formats, outputs, located.file.stem)
-    suppressions = Suppressions.load(accepted, today(), located.file)
-    found = survey(located.file, suppressions.match)
+    if not formats and not options.given:
+        raise UsageError("name a --format, or what to --fail-on")
+    config = configured(settings)
+    located = asyncio.run(locate(config, name))
+    documents = name_documents(formats, outputs, located.file.stem) if formats else []
+    gate = options.gate(config, located.file)
+    suppressions = gate.suppressions or Suppressions()
+    counted = GateTally(gate)
+    found = survey(located.file, suppressions.match, counted.add)
     audit = suppressions.audit()
     warn_of(audit)
-    with data_on_stdout():
-        publish(
-            located.file,
-            documents,
-            found,
-            suppressions.match,
-            state=None if located.record is None else located.record.state,
-            audit=audit,
-        )
-    return 0
+    state = None if located.record is None else located.record.state
+    if documents:
+        with data_on_stdout():
+            publish(located.file, documents, found, suppressions.match, state=state, audit=audit)
+    for line in gate_lines(counted.use() if options.given else None):
+        print(printable(line), file=sys.stderr)  # noqa: T201 - data goes to stdout, this is none
+    if gate.incomplete and _is_incomplete(found, state):
+        return ReportError.exit_code
+    return 1 if counted.reached() else 0
 
 
-def today() -> date:
-    """The day by which suppressions expire."""
-    return datetime.now(UTC).date()
+def _is_incomplete(found: Survey, state: RunState | None) -> bool:
+    """Whether inputs have no verdict, or may have no row; says which on stderr."""
+    if state is None:
+        log.warning("whether the run of this report has ended is not known here: no ledger has it")
+    missing, ended = found.missing(), state in (None, RunState.COMPLETE)
+    if missing or not ended:
+        log.warning("the report is incomplete", without_verdict=missing, state=state)
+    return bool(missing) or not ended
 
 
 async def locate(config: Config, name: str | None) -> Located:

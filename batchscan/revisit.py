@@ -87,7 +87,7 @@ def _rescan(
     selection = wanted.selection()
     found = settle_for(settings)
     config = found.config
-    terms = ends.terms()
+    terms = ends.terms(config)
     if not has_ledger(config):
         raise NothingMatchedError(f"nothing to submit again: there is no ledger in {config.state_dir}")
     request = RunRequest(

@@ -4,7 +4,7 @@ Nothing is green while a verdict is missing: a run that could not tell must not 
 nothing.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
@@ -12,14 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from batchscan.models import SUMMARY_SCHEMA, Outcome, Problem, RiskLevel, RunState
+from batchscan.report.gate import GateUse, gate_lines
 from batchscan.report.rows import load_schema
 from batchscan.report.spending import BudgetUse, Rescan, spending_lines
 from batchscan.report.tally import Finding
 from batchscan.report.text import displayable, duration, printable_json
 
+UNREAD: Final = "unreadable-directory"
+"""The one reason to skip that may hide inputs."""
+
 _PIPE_WIDTH = 10_000  # wide enough for any path, so that nothing is folded
 _NARROW_WIDTH = 60  # below, paths get lines of their own
-_UNREAD = "unreadable-directory"  # the one reason to skip that may hide inputs
 _STYLES = {RiskLevel.MALICIOUS: "bold red", RiskLevel.SUSPICIOUS: "yellow", RiskLevel.BENIGN: ""}
 _RESUMABLE = frozenset({RunState.RUNNING, RunState.INTERRUPTED, RunState.INCOMPLETE})
 
@@ -47,6 +50,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         new_engine_versions: engines that the service had not named before, in the order it named them.
         budget: how far it was used; None without one.
         rescan: how verdicts changed; None in a scan.
+        gate: which findings counted for the exit code; None without a gate.
     """
 
     schema: str = SUMMARY_SCHEMA
@@ -70,6 +74,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     new_engine_versions: tuple[int, ...] = ()
     budget: BudgetUse | None = None
     rescan: Rescan | None = None
+    gate: GateUse | None = None
 
     def __post_init__(self) -> None:
         """Give every outcome and every level a number, in the order of their definition."""
@@ -173,6 +178,8 @@ class _Page:
         self._line(f"billed files: {summary.billed_files:,}")
         for line in spending_lines(summary.budget, summary.rescan, summary.new_engine_versions):
             self._line(line)
+        for line in gate_lines(summary.gate):
+            self._line(line)
         self._line(f"API calls: {total}" + (f" ({detail})" if detail else ""))
         if summary.skipped:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.skipped.items()))
@@ -240,16 +247,14 @@ def conclusion(summary: Summary) -> tuple[str, str]:
             "No input was found, so nothing was judged. Check the sources and the include patterns.",
             "yellow",
         )
+    unread = summary.skipped.get(UNREAD, 0)
+    hidden = f" {unread:,} directories could not be read; see the log." if unread else ""
     found = {level: n for level, n in summary.verdicts.items() if n and level is not RiskLevel.BENIGN}
     if found:
         what = " and ".join(f"{count:,} {level}" for level, count in found.items())
         style = "bold red" if RiskLevel.MALICIOUS in found else "yellow"
-        return f"Every input has a verdict; {what}. Look at those in the report.", style
-    unread = summary.skipped.get(_UNREAD, 0)
+        return f"Every input has a verdict; {what}. Look at those in the report.{hidden}", style
     if unread:
-        return (
-            f"Every input has a verdict, but {unread:,} directories could not be read; see the log.",
-            "yellow",
-        )
+        return f"Every input has a verdict, but{hidden}", "yellow"
     style = "" if summary.exit_code or summary.error else "green"
     return "Every input has a verdict, and nothing was found.", style
