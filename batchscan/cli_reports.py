@@ -15,7 +15,7 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="What to write: csv, defectdojo, junit, markdown, ocsf, parquet or sarif."
+            help="What to write: csv, defectdojo, html, junit, markdown, ocsf, parquet or sarif."
             " Repeat it for several.",
         ),
     ] = None,

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from batchscan.errors import UsageError
-from batchscan.formats.entry import Context, Entry
+from batchscan.formats.entry import Context, Entry, RunFacts
 from batchscan.formats.registry import find_format
 from batchscan.models import Row
 from batchscan.report.lines import read_rows
@@ -78,6 +78,7 @@ def publish(
     *,
     state: str | None,
     audit: Audit | None = None,
+    run: RunFacts | None = None,
 ) -> None:
     """Write the documents.
 
@@ -87,7 +88,9 @@ def publish(
     for document in documents:
         if document.file is not None:
             refuse_overwriting(document.file, report)
-    context = Context(survey=found, name=report.name, made_at=datetime.now(UTC), state=state, audit=audit)
+    context = Context(
+        survey=found, name=report.name, made_at=datetime.now(UTC), state=state, audit=audit, run=run
+    )
     openers = [find_format(document.format).opener() for document in documents]
     with ExitStack() as stack:
         files = [stack.enter_context(_opened(document.file)) for document in documents]

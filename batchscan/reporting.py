@@ -11,6 +11,7 @@ import structlog
 from batchscan.commands import configured, has_ledger
 from batchscan.config import Config
 from batchscan.errors import ReportError, UsageError
+from batchscan.formats.entry import RunFacts
 from batchscan.gate import GateTally
 from batchscan.gate_options import GateOptions
 from batchscan.ledger.runs import RunRecord, Runs
@@ -22,6 +23,7 @@ from batchscan.report.text import printable
 from batchscan.session import open_state
 from batchscan.streams import data_on_stdout
 from batchscan.suppressions import Suppressions, warn_of
+from batchscan.trend import facts_of
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +33,7 @@ class Located(msgspec.Struct, frozen=True):
 
     file: Path
     record: RunRecord | None
+    facts: RunFacts | None = None
 
 
 def report(
@@ -59,7 +62,15 @@ def report(
     state = None if located.record is None else located.record.state
     if documents:
         with data_on_stdout():
-            publish(located.file, documents, found, suppressions.match, state=state, audit=audit)
+            publish(
+                located.file,
+                documents,
+                found,
+                suppressions.match,
+                state=state,
+                audit=audit,
+                run=located.facts,
+            )
     for line in gate_lines(counted.use() if options.given else None):
         print(printable(line), file=sys.stderr)  # noqa: T201 - data goes to stdout, this is none
     if gate.incomplete and _is_incomplete(found, state):
@@ -88,14 +99,17 @@ async def locate(config: Config, name: str | None) -> Located:
         if not has_ledger(config):
             return Located(file, None)
         async with open_state(config) as ledger:
-            return Located(file, await Runs(ledger).latest_for_report(file))
-    record = None
+            runs = Runs(ledger)
+            record = await runs.latest_for_report(file)
+            return Located(file, record, None if record is None else await facts_of(runs, record))
+    record = facts = None
     if has_ledger(config):
         async with open_state(config) as ledger:
             runs = Runs(ledger)
             record = await runs.get(name) if name is not None else next(iter(await runs.latest(1)), None)
+            facts = None if record is None else await facts_of(runs, record)
     if record is not None:
-        return Located(record.report, record)
+        return Located(record.report, record, facts)
     if name is None:
         raise UsageError(f"no runs yet in {config.state_dir}: name a report")
     raise UsageError(

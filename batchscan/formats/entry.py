@@ -7,6 +7,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from batchscan.models import Row
+from batchscan.report.summary import Summary
 from batchscan.report.survey import Survey
 from batchscan.suppressions import Audit, Suppression
 
@@ -18,6 +19,29 @@ class Entry(msgspec.Struct, frozen=True):
     suppression: Suppression | None = None
 
 
+class PastRun(msgspec.Struct, frozen=True):
+    """How a run over the same inputs ended; ``started_at`` is epoch seconds."""
+
+    started_at: float
+    summary: Summary
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger knows of the run behind a report.
+
+    Attributes:
+        started_at, finished_at: epoch seconds; None while it has not ended.
+        summary: how it last ended, None before.
+        past: the ends of the latest runs over the same inputs, oldest first, up to this one's.
+    """
+
+    run_id: str
+    started_at: float
+    finished_at: float | None = None
+    summary: Summary | None = None
+    past: tuple[PastRun, ...] = ()
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a report before its rows are written.
 
@@ -27,6 +51,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         made_at: the time the reader will see, with its zone (UTC).
         state: where the run stands, None where the ledger does not know the report.
         audit: suppressions that are unused, expired, soon to expire or do not hold; None without a file.
+        run: what the ledger knows of it, None likewise.
     """
 
     survey: Survey
@@ -34,6 +59,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
     state: str | None = None
     audit: Audit | None = None
+    run: RunFacts | None = None
 
 
 class FormatWriter(Protocol):

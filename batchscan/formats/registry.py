@@ -37,6 +37,7 @@ class Format(msgspec.Struct, frozen=True):
 FORMATS = {
     "csv": Format("csv_table", ".csv", "spreadsheets"),
     "defectdojo": Format("defectdojo", ".defectdojo.json", "DefectDojo's generic findings import"),
+    "html": Format("html_page", ".html", "a page that a person opens"),
     "junit": Format("junit", ".junit.xml", "whatever shows test results"),
     "markdown": Format("markdown", ".md", "a comment in a pull request or a chat"),
     "ocsf": Format("ocsf", ".ocsf.jsonl", "a SIEM or data lake"),

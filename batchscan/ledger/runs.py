@@ -162,6 +162,16 @@ class Runs:
 
         return await self._ledger.read(work)
 
+    async def up_to(self, record: RunRecord, limit: int) -> list[RunRecord]:
+        """List a run and those of its scope that were started before it, newest first."""
+        statement = (
+            select(run)
+            .where(run.c.scope == record.scope, run.c.id <= record.id)
+            .order_by(run.c.id.desc())
+            .limit(limit)
+        )
+        return await self._ledger.read(lambda c: [to_record(row) for row in c.execute(statement)])
+
     async def update(
         self,
         record: RunRecord,

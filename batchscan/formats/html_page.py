@@ -1,0 +1,155 @@
+"""HTML: one file that a person opens. It needs no network and no script, and holds a bounded number of rows.
+
+All counts are those of the whole report. Of the findings, the worst ``FINDINGS_LIMIT`` are held and
+shown, and the page tells how many it left out. Links to the service's own reports are left out: whoever
+has one can read the report, and a page is passed on.
+"""
+
+import shlex
+from datetime import datetime
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from batchscan import __version__
+from batchscan.formats import page_charts
+from batchscan.formats.entry import Context, Entry
+from batchscan.formats.page_headline import make_headline, missing_by_code, plural
+from batchscan.formats.page_rows import Example, FindingShown, show_example, show_finding
+from batchscan.pages.rendering import asset, content_policy, environment, middle_cut, minute
+from batchscan.report.tally import OTHER_CODES
+from batchscan.report.text import duration, printable
+
+FINDINGS_LIMIT: Final = 2000
+"""Findings on a page; see docs/reports.md for what that costs a browser."""
+
+_EXAMPLES: Final = 5  # inputs named for each error code
+_NAMED: Final = 20  # sources, endpoints, engines that are named
+_PLACES: Final = {
+    "embedded": ("local", "Local engine on this machine"),
+    "intl": ("cloud", "Tencent Cloud, international site"),
+    "china": ("cloud", "Tencent Cloud, China site"),
+}
+
+
+class Judge(msgspec.Struct, frozen=True):
+    """Who judged; ``kind`` is ``local``, ``cloud`` or ``other``."""
+
+    kind: str
+    endpoint: str
+    name: str
+
+
+class _HtmlPage:
+    def __init__(self, out: BinaryIO, context: Context) -> None:
+        self._out = out
+        self._context = context
+        self._cut = context.survey.worst_first(FINDINGS_LIMIT)
+        self._findings: list[FindingShown] = []
+        self._examples: dict[str, list[Example]] = {code: [] for code in context.survey.tally.errors}
+
+    def add(self, entry: Entry) -> None:
+        row = entry.row
+        if row.error is not None:
+            code = row.error.code if row.error.code in self._examples else OTHER_CODES
+            held = self._examples.setdefault(code, [])
+            if len(held) < _EXAMPLES:
+                held.append(show_example(row))
+        if row.verdict is not None and self._cut.take(row):
+            self._findings.append(show_finding(entry, row.verdict))
+
+    def finish(self) -> None:
+        self._findings.sort(key=FindingShown.order)
+        page = environment().get_template("report.html")
+        for text in page.generate(self._content()):
+            self._out.write(text.encode())
+
+    def _content(self) -> dict[str, Any]:
+        styles, script = asset("style.css"), asset("table.js")
+        survey = self._context.survey
+        return {
+            "styles": styles,
+            "script": script,
+            "policy": content_policy(styles, script),
+            "version": __version__,
+            "headline": make_headline(self._context),
+            "judges": _judges(self._context),
+            "engines": [str(engine) for engine in sorted(survey.tally.engine_versions)[-_NAMED:]],
+            "figures": page_charts.figures(self._context),
+            "bar": page_charts.verdict_bar(self._context),
+            "missing": [
+                (missing, self._examples.get(missing.code, [])) for missing in missing_by_code(self._context)
+            ],
+            "scores": page_charts.scores(self._context),
+            "rules": page_charts.rules(self._context),
+            "rules_left": max(0, len(survey.rules) - page_charts.RULES_SHOWN),
+            "outcomes": page_charts.outcomes(self._context),
+            "trend": page_charts.trend(self._context),
+            "findings": self._findings,
+            "found": survey.findings(),
+            "accepted": survey.suppressed.total(),
+            "left_out": self._cut.left_out,
+            "rest": f"batchscan report {_report_name(self._context)} --format csv -o findings.csv",
+            "facts": [(label, text) for label, text in _facts(self._context) if text],
+            "when": minute(
+                self._context.made_at if self._context.run is None else self._context.run.started_at
+            ),
+            "run_id": _run_id(self._context),
+            "name": middle_cut(self._context.name, 120),
+        }
+
+
+def open_writer(out: BinaryIO, context: Context) -> _HtmlPage:
+    """Begin a page."""
+    return _HtmlPage(out, context)
+
+
+def _judges(context: Context) -> list[Judge]:
+    judges = []
+    for endpoint in list(context.survey.endpoints)[:_NAMED]:
+        kind, name = _PLACES.get(endpoint, ("other", f"Service at {middle_cut(endpoint, 120)}"))
+        judges.append(Judge(kind, middle_cut(endpoint, 120), name))
+    return judges
+
+
+def _facts(context: Context) -> list[tuple[str, str | None]]:
+    run, survey = context.run, context.survey
+    summary, ended = (None, None) if run is None else (run.summary, run.finished_at)
+    sources = [middle_cut(source, 240) for source in list(survey.sources)[:_NAMED]]
+    more = len(survey.sources) - len(sources)
+    return [
+        ("run", _run_id(context) or "none"),
+        ("report", middle_cut(context.name, 240)),
+        ("state", context.state or "not known to this ledger"),
+        ("sources", ", ".join(sources) + (f" and {more:,} more" if more else "")),
+        ("started", None if run is None else minute(run.started_at)),
+        ("ended", None if ended is None else minute(ended)),
+        ("working time", None if summary is None else duration(summary.elapsed_s)),
+        ("billed", None if summary is None else plural(summary.billed_files, "file")),
+        ("exit code", None if ended is None or summary is None else str(summary.exit_code)),
+        (
+            "verdicts from",
+            None if survey.scanned is None else " to ".join(dict.fromkeys(map(_minute, survey.scanned))),
+        ),
+        ("page made", minute(context.made_at)),
+    ]
+
+
+def _run_id(context: Context) -> str | None:
+    if context.run is not None:
+        return context.run.run_id
+    ids = list(context.survey.run_ids)
+    return middle_cut(ids[0], 120) if len(ids) == 1 else None
+
+
+def _report_name(context: Context) -> str:
+    known = context.name if context.run is None else context.run.run_id
+    return shlex.quote(printable(known))
+
+
+def _minute(text: str) -> str:
+    """Shorten a time of a row; what is none stays as it is."""
+    try:
+        return minute(datetime.fromisoformat(text))
+    except ValueError:
+        return middle_cut(text, 60)
