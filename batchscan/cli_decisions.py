@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from batchscan.errors import UsageError
 from batchscan.options import ConfigFile, StateDir, SuppressionsFile
 
 
@@ -47,9 +48,12 @@ def decide(
     any other code the file is as it was.
     """
     from batchscan import enforcement  # noqa: PLC0415 - keeps --help quick
+    from batchscan.decisions.making import Wanted  # noqa: PLC0415 - as above
 
     if show_policy:
         raise typer.Exit(enforcement.show(policy))
+    if output is None:
+        raise UsageError("name the file of decisions with --output")
     settings = {"config": config, "state_dir": state_dir}
-    wanted = enforcement.Wanted(output=output, policy=policy, previous=previous, suppressions=suppressions)
+    wanted = Wanted(output=output, policy=policy, previous=previous, suppressions=suppressions)
     raise typer.Exit(enforcement.decide(settings, run, wanted))

@@ -39,6 +39,7 @@ LAYERS = (
     "decisions.document",
     "decisions.grace",
     "decisions.deciding",
+    "decisions.making",
     "schedules.schedule",
     "settings_file",
     "settings",
@@ -73,7 +74,7 @@ ROOMS = {
     "schedules": "errors models config api.endpoints formats.registry ledger.chosen",
     "formats": "errors models advice suppressions pages.charts pages.rendering report.lines report.rows "
     "report.summary report.survey report.tally report.text",
-    "decisions": "errors models report.lines report.rows suppressions toml_document",
+    "decisions": "errors models report.lines report.replaced report.rows suppressions toml_document",
     "pages": "errors models report.text",
     "embedded": "errors models api.signature",
     "service": "errors ledger.store",

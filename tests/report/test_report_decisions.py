@@ -261,6 +261,12 @@ def test_of_several_decisions_on_the_same_content_the_strictest_is_kept(nights: 
         assert nights.actions(NOW + DAY, pending()) == [("block", "carried")]
 
 
+def test_a_strict_decision_whose_grace_is_over_does_not_stand_before_a_milder_one(nights: Nights) -> None:
+    nights.decide(NOW, found(RiskLevel.MALICIOUS))
+    nights.decide(NOW + 2 * DAY, pending(), found(RiskLevel.BENIGN, "b.zip"))
+    assert nights.actions(NOW + 4 * DAY, pending()) == [("allow", "carried")]
+
+
 def test_what_rested_on_no_verdict_is_not_kept(nights: Nights) -> None:
     how = {"pending": Action.ALLOW, "unknown": Action.ALLOW, "may_allow": frozenset({"pending", "unknown"})}
     old = msgspec.structs.replace(
