@@ -16,6 +16,7 @@ from batchscan.cli_decisions import decide
 from batchscan.cli_inquiries import config_app, doctor, quota
 from batchscan.cli_reports import report
 from batchscan.cli_revisit import explain, rescan
+from batchscan.cli_service import serve
 from batchscan.errors import BatchscanError
 from batchscan.options import (
     BaselineReport,
@@ -363,6 +364,7 @@ app.command()(rescan)
 app.command()(explain)
 app.command()(report)
 app.command()(decide)
+app.command()(serve)
 
 
 def main() -> NoReturn:

@@ -171,7 +171,7 @@ def faults(values: Mapping[str, Any], model: type[BaseModel] = Config) -> dict[s
     try:
         model(**values)
     except ValidationError as error:
-        return {str(e["loc"][0]): _reason(e) for e in error.errors()}
+        return {str(e["loc"][0]): fault(e) for e in error.errors()}
     return {}
 
 
@@ -186,7 +186,7 @@ _TYPES = {
 }
 
 
-def _reason(error: ErrorDetails) -> str:
+def fault(error: ErrorDetails) -> str:
     """Say what is wrong with the value; pydantic's own words where these do not fit."""
     kind, limits, value = error["type"], error.get("ctx", {}), error["input"]
     wanted = _TYPES.get(kind.partition("_")[0])

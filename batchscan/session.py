@@ -28,7 +28,7 @@ from batchscan.spool import Spool
 from batchscan.stats import Stats
 
 LEDGER_FILE = "ledger.sqlite3"
-_REPORTS_DIRECTORY = "reports"
+REPORTS_DIRECTORY = "reports"
 
 
 def prepare_state_dir(path: Path) -> None:
@@ -158,7 +158,7 @@ class Session:
         await self._execution.note_quota()
 
     def _default_report(self, run_id: str) -> Path:
-        directory = self._config.state_dir / _REPORTS_DIRECTORY
+        directory = self._config.state_dir / REPORTS_DIRECTORY
         directory.mkdir(mode=0o700, exist_ok=True)
         return directory / f"{run_id}.jsonl"
 

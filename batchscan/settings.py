@@ -66,6 +66,7 @@ class Settled(msgspec.Struct, frozen=True):
         file: the settings file, None without one.
         endpoints: the endpoints that the file names.
         schedules: its schedules, by name.
+        service: what it says of the service.
     """
 
     config: Config
@@ -74,6 +75,7 @@ class Settled(msgspec.Struct, frozen=True):
     file: Path | None
     endpoints: tuple[str, ...] = ()
     schedules: Mapping[str, Schedule] = {}
+    service: Mapping[str, Any] = {}
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings that a resumed run has as it was started."""
@@ -137,7 +139,7 @@ def settle(flags: Mapping[str, Any], recorded: Recorded | None = None) -> Settle
         origins |= {setting: f"{layer.kind} {layer.where(setting)}" for setting in layer.values}
     config = Config(**merged | {"endpoint": address})
     path = None if file is _NO_FILE else file.path
-    return Settled(config, origins, name, path, tuple(file.endpoints), file.schedules)
+    return Settled(config, origins, name, path, tuple(file.endpoints), file.schedules, file.service)
 
 
 def default_file() -> Path:

@@ -18,6 +18,7 @@ from batchscan.api.endpoints import endpoint, proxy_url
 from batchscan.config import PRESETS, Config, faults
 from batchscan.errors import UsageError
 from batchscan.schedules.schedule import KEYS, Schedule, Surroundings, read_schedule
+from batchscan.service_config import PATHS, SERVICE, ServiceConfig, service_faults
 from batchscan.toml_document import Purpose, read_toml, unknown_key
 
 ENDPOINTS: Final = "endpoints"
@@ -49,12 +50,14 @@ class SettingsFile(msgspec.Struct, frozen=True):
         settings: its keys.
         endpoints: the tables, by the endpoint's name.
         schedules: the others, by the schedule's name.
+        service: the table of the service.
     """
 
     path: Path
     settings: Mapping[str, Any] = {}
     endpoints: Mapping[str, Mapping[str, Any]] = {}
     schedules: Mapping[str, Schedule] = {}
+    service: Mapping[str, Any] = {}
 
     def where(self, setting: str, table: str | None = None) -> str:
         """Name the file and the key that holds a setting, in a table or before all tables."""
@@ -82,6 +85,7 @@ def read_settings_file(path: Path) -> tuple[SettingsFile, list[str]]:
         _sound(_outside(document), _FIELDS, path.parent),
         {name: _sound(table, _OF_ENDPOINT, path.parent) for name, table in endpoints.items()},
         schedules,
+        _sound_service(document.get(SERVICE, {}), path.parent),
     )
     return good, [f"{path}: {problem}" for problem in (*problems, *wrong)]
 
@@ -110,6 +114,7 @@ def unusable(values: Mapping[str, Any]) -> dict[str, str]:
 def _checked(document: Mapping[str, Any], directory: Path) -> Iterator[str]:
     """All that is wrong but for the schedules, each problem beginning with its key."""
     yield from _table(_outside(document), _FIELDS, directory, "")
+    yield from _service(document.get(SERVICE, {}), directory)
     for kind in (ENDPOINTS, SCHEDULES):
         yield from _no_tables(document, kind)
     for name, table in _tables(document, ENDPOINTS).items():
@@ -119,7 +124,7 @@ def _checked(document: Mapping[str, Any], directory: Path) -> Iterator[str]:
 
 
 def _outside(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key not in (ENDPOINTS, SCHEDULES)}
+    return {key: value for key, value in document.items() if key not in (ENDPOINTS, SCHEDULES, SERVICE)}
 
 
 def _tables(document: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
@@ -140,6 +145,32 @@ def _no_tables(document: Mapping[str, Any], kind: str) -> Iterator[str]:
             yield f"{prefix}: {_secret() if _SECRET.search(name) else f'not a table; write [{prefix}]'}"
         elif not _NAME.fullmatch(name):
             yield f"{prefix}: not a name; use letters, digits, - and _, at most 64"
+
+
+def _service(table: object, directory: Path) -> Iterator[str]:
+    if not isinstance(table, dict):
+        yield f"{SERVICE}: not a table; write [{SERVICE}]"
+        return
+    known = ServiceConfig.model_fields
+    for key, why in service_faults(_service_placed(table, directory)).items():
+        yield f"{SERVICE}.{key}: {why if key in known else _unknown(key, known)}"
+
+
+def _sound_service(table: object, directory: Path) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        return {}
+    placed = _service_placed(table, directory)
+    wrong = service_faults(placed)
+    return {key: value for key, value in placed.items() if key not in wrong}
+
+
+def _service_placed(table: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    def placed(value: object) -> object:
+        if isinstance(value, list):
+            return [placed(item) for item in value]
+        return _place(value, directory) if isinstance(value, str) and value.strip() else value
+
+    return {key: placed(value) if key in PATHS else value for key, value in table.items()}
 
 
 def _schedules(document: Mapping[str, Any], around: Surroundings) -> tuple[dict[str, Schedule], list[str]]:

@@ -11,6 +11,7 @@ from batchscan.api.credentials import PROFILE, profile_name
 from batchscan.api.endpoints import endpoint, proxy_url
 from batchscan.config import PRESETS, Config, duration_text
 from batchscan.report.text import printable
+from batchscan.service_config import SERVICE, ServiceConfig
 from batchscan.settings import Settled, default_file
 
 SETTINGS_SCHEMA: Final = "batchscan.settings/1"
@@ -49,6 +50,7 @@ class SettingsTable(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[str, ...]
     schedules: tuple[str, ...]
     settings: dict[str, Shown]
+    service: dict[str, Shown]
 
 
 def settings_table(settled: Settled) -> SettingsTable:
@@ -61,6 +63,7 @@ def settings_table(settled: Settled) -> SettingsTable:
         endpoints=settled.endpoints,
         schedules=tuple(settled.schedules),
         settings={name: _shown(settled, name) for name in Config.model_fields},
+        service=_service(settled),
     )
 
 
@@ -73,6 +76,9 @@ def show_settings(settled: Settled, *, as_json: bool) -> None:
     rows = [
         (name.removesuffix("_s"), _text(name, shown.value), shown.origin)
         for name, shown in table.settings.items()
+    ]
+    rows += [
+        (f"{SERVICE}.{name}", _text(name, shown.value), shown.origin) for name, shown in table.service.items()
     ]
     names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
     lines = [f"settings file: {table.file or f'none, there is no {default_file()}'}"]
@@ -114,13 +120,25 @@ def _shown(settled: Settled, name: str) -> Shown:
     return Shown(str(value) if isinstance(value, Path) else value, origin)
 
 
+def _service(settled: Settled) -> dict[str, Shown]:
+    config = ServiceConfig(**settled.service)
+    return {
+        name: Shown(value, f"file {settled.file}: {SERVICE}.{name}" if name in settled.service else "default")
+        for name, value in config.model_dump(mode="json").items()
+    }
+
+
 def _text(name: str, value: object) -> str:
     if value is None:
         return _WITHOUT.get(name, "-")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
+        if name == "port":
+            return str(value)
         return duration_text(value) if name.endswith("_s") else f"{value:,}".removesuffix(".0")
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     return str(value)
 
 

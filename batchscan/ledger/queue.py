@@ -73,6 +73,7 @@ class QueuedRun(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         cancelled: somebody asked for its end, which may be yet to come.
+        fingerprint: of what came with its idempotency key, None without one.
     """
 
     run_id: str
@@ -85,6 +86,7 @@ class QueuedRun(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float | None
     cancelled: bool
     problem: Problem | None
+    fingerprint: bytes | None
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +171,15 @@ class Queue:
 
         def find(connection: Connection) -> QueuedRun | None:
             row = connection.execute(_SELECTED.where(queue.c.run_id == run_id)).one_or_none()
+            return None if row is None else _queued(row)
+
+        return await self._ledger.read(find)
+
+    async def find_key(self, key: str) -> QueuedRun | None:
+        """Find the run that an idempotency key stands for."""
+
+        def find(connection: Connection) -> QueuedRun | None:
+            row = connection.execute(_SELECTED.where(queue.c.idempotency_key == key)).one_or_none()
             return None if row is None else _queued(row)
 
         return await self._ledger.read(find)
@@ -302,6 +313,7 @@ def _queued(row: Row[Any]) -> QueuedRun:
         ended_at=row.ended_at,
         cancelled=row.cancelled,
         problem=None if row.problem is None else msgspec.json.decode(row.problem, type=Problem),
+        fingerprint=row.fingerprint,
     )
 
 
