@@ -13,6 +13,7 @@ import structlog
 
 from batchscan.conclusion import Terms
 from batchscan.errors import BatchscanError, LedgerError, NothingMatchedError, ServiceError
+from batchscan.gate import Gate
 from batchscan.ledger.queue import QueuedRun, QueueState
 from batchscan.ledger.runs import Runs
 from batchscan.logs import scrub
@@ -190,7 +191,8 @@ class Dispatcher:
         if now is not None and now.cancelled:  # between its beginning and its being under way
             under_way.cancel()
         record = await self._runs.get(run.run_id)
-        terms = Terms(wait=run.work.wait, fail_on=run.work.fail_on, budget=run.work.budget)
+        gate = Gate(fail_on=run.work.fail_on)
+        terms = Terms(wait=run.work.wait, gate=gate, budget=run.work.budget)
         if record is None:
             reports = config.state_dir / REPORTS_DIRECTORY
             await asyncio.to_thread(reports.mkdir, mode=0o700, exist_ok=True)

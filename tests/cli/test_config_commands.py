@@ -9,6 +9,7 @@ from cli_lab import POLLS, Lab, skills
 
 from batchscan.config import Config
 from batchscan.embedded import server, verify
+from batchscan.service_config import ServiceConfig
 
 CREATE, RESULT = "CreateSkillScan", "DescribeSkillScanResult"
 
@@ -34,7 +35,7 @@ async def test_each_setting_is_shown_with_its_value_and_origin(lab: Lab) -> None
         "endpoint: test, https://csip.tencentcloudapi.com/",
     ]
     lines = [" ".join(line.split()) for line in table.splitlines()]
-    assert len(lines) == len(Config.model_fields)
+    assert len(lines) == len(Config.model_fields) + len(ServiceConfig.model_fields)
     for line in (
         f"endpoint china file {path}: endpoint",
         "profile night variable TCCLI_PROFILE",
