@@ -65,6 +65,22 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     expiring: tuple[Acceptance, ...] = ()
     kept: tuple[Kept, ...] = ()
 
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        return {name: len(getattr(self, name)) for name in self.__struct_fields__}
+
+    def told(self) -> str:
+        """Say it in one sentence without any text from outside; empty when nobody has to see to anything."""
+        words = {
+            "expired": "expired",
+            "expiring": f"expiring within {WARN_AHEAD.days} days",
+            "unused": "without a finding",
+            "kept": "whose finding has other rules",
+        }
+        counts = self.counts()
+        found = [f"{counts[name]:,} {said}" for name, said in words.items() if counts[name]]
+        return f"Suppressions to look at: {', '.join(found)}." if found else ""
+
 
 class Suppressions:
     """The accepted findings of one file, on one day.

@@ -47,12 +47,13 @@ class Counts(msgspec.Struct, kw_only=True):
 
 
 class SuppressionCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many entries the file of suppressions has, and how many of them somebody has to see to."""
+    """How many entries the file of suppressions has, and how many somebody has to see to, as ``Audit``."""
 
     entries: int
     unused: int
     expired: int
     expiring: int
+    kept: int
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):

@@ -136,9 +136,4 @@ def _count(counts: Counts, decision: Decision) -> None:
 
 
 def _audited(audit: Audit, entries: int) -> SuppressionCounts:
-    return SuppressionCounts(
-        entries=entries,
-        unused=len(audit.unused),
-        expired=len(audit.expired),
-        expiring=len(audit.expiring),
-    )
+    return SuppressionCounts(entries=entries, **audit.counts())

@@ -133,6 +133,8 @@ def _properties(context: Context) -> str:
         "without_verdict": str(found.missing()),
         "suppressed": str(_accepted(found)),
     }
+    if context.audit is not None:
+        facts |= {f"suppressions_{name}": str(count) for name, count in context.audit.counts().items()}
     facts |= {level.value: str(found.tally.verdicts[level]) for level in RiskLevel}
     return "".join(f'<property name="{name}" value="{escape(value)}"/>' for name, value in facts.items())
 

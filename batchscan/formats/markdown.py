@@ -85,6 +85,10 @@ class _Comment:
         if suppressed:
             yield f"Suppressed findings, counted above all the same: {suppressed:,}."
             yield ""
+        audit = self._context.audit
+        if audit is not None and audit.told():
+            yield audit.told()
+            yield ""
 
     def _codes(self) -> str:
         counted = self._context.survey.tally.errors.most_common()

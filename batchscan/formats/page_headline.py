@@ -144,6 +144,9 @@ class _Reading:
         accepted = self._context.survey.suppressed.total()
         if accepted and sum(self._open.values()):
             lines.append(f"{plural(accepted, 'finding')} {_have(accepted)} been accepted by a suppression.")
+        audit = self._context.audit
+        if audit is not None and audit.told():
+            lines.append(audit.told())
         if self._unread:
             unread = plural(self._unread, "directory", "directories")
             lines.append(f"{unread} could not be read: inputs in there have no row.")

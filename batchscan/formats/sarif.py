@@ -202,6 +202,7 @@ def _summary(context: Context, left_out: int) -> dict[str, Any]:
         "verdicts": {name.value: found.tally.verdicts[name] for name in RiskLevel},
         "withoutVerdict": found.missing(),
         "suppressed": found.suppressed[RiskLevel.MALICIOUS] + found.suppressed[RiskLevel.SUSPICIOUS],
+        "suppressionsToLookAt": None if context.audit is None else context.audit.counts(),
         "resultsLeftOut": left_out,
     }
 

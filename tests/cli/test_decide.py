@@ -102,7 +102,7 @@ async def test_night_after_night(lab: Lab) -> None:
     assert {datetime.fromisoformat(end) for end in ends_at} == {until_when}
     suppressed = document(lab, "third.json")
     assert decisions(suppressed)["evil-0000.zip"] == ("allow", "suppressed")
-    assert suppressed["suppressions"] == {"entries": 1, "unused": 0, "expired": 0, "expiring": 1}
+    assert suppressed["suppressions"] == {"entries": 1, "unused": 0, "expired": 0, "expiring": 1, "kept": 0}
     assert "a suppression expires soon" in third.err
     assert "the policy's grace has no effect without previous decisions" in third.err
     lines = list(csv.DictReader(io.StringIO((lab.path / "r.csv").read_text(encoding="utf-8-sig"))))

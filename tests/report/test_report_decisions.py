@@ -156,7 +156,7 @@ def test_the_order_of_the_keys_is_that_of_the_schema(tmp_path: Path) -> None:
 
 def test_the_head_has_room_for_the_largest_counts(tmp_path: Path) -> None:
     counts = Counts(**dict.fromkeys(Counts.__struct_fields__, 10**12))
-    entries = SuppressionCounts(entries=10**12, unused=10**12, expired=10**12, expiring=10**12)
+    entries = SuppressionCounts(**dict.fromkeys(SuppressionCounts.__struct_fields__, 10**12))
     file = write(tmp_path / "d.json", [], counts=counts, suppressions=entries)
     assert read_head(file).counts == counts
     assert json.loads(file.read_bytes())["decisions"] == []

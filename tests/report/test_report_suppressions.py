@@ -188,12 +188,17 @@ def test_the_audit_tells_what_an_owner_has_to_see_to(load: Load) -> None:
     assert [entry.digests for entry in audit.unused] == [(B,)]
     ((kept,),) = (audit.kept,)
     assert (kept.entry.place, kept.path, kept.rules) == ("entry 4 (line 19)", "first.zip", ("2", "3"))
+    assert audit.told() == (
+        "Suppressions to look at: 1 expired, 2 expiring within 14 days, 1 without a finding,"
+        " 1 whose finding has other rules."
+    )
 
 
 def test_without_a_file_nothing_is_suppressed_and_nothing_told() -> None:
     none = Suppressions.load(None, TODAY)
     assert none.match(finding()) is None
     assert none.audit() == Audit()
+    assert none.audit().told() == ""
 
 
 def test_a_path_without_content_is_told_what_to_add(tmp_path: Path) -> None:
@@ -243,3 +248,19 @@ def test_suppressed_findings_are_counted_and_shown(tmp_path: Path, load: Load) -
         ("b.zip", "malicious", "", ""),
         ("again.zip", "suspicious", "yes", "reviewed"),
     ]
+
+
+def test_what_owners_have_to_see_to_is_in_the_documents(tmp_path: Path, load: Load) -> None:
+    report = tmp_path / "report.jsonl"
+    report.write_bytes(b"".join(map(encode_row, [finding(), unjudged()])))
+    suppressions = load(entry(sha256=f'"{B}"').replace("2027-01-31", "2026-11-30"))
+    found = survey(report, suppressions.match)
+    kinds = ("html", "markdown", "sarif", "junit")
+    documents = [Document(name, tmp_path / name) for name in kinds]
+    publish(report, documents, found, suppressions.match, state=None, audit=suppressions.audit())
+    made = {name: (tmp_path / name).read_text() for name in kinds}
+    told = "Suppressions to look at: 1 expiring within 14 days, 1 without a finding."
+    assert told in made["markdown"]
+    assert told in made["html"]
+    assert '"suppressionsToLookAt":{"unused":1,"expired":0,"expiring":1,"kept":0}' in made["sarif"]
+    assert '<property name="suppressions_unused" value="1"/>' in made["junit"]
