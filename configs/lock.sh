@@ -15,4 +15,5 @@ compile() {  # OUTPUT ARGUMENTS...
 compile requirements-dev.lock pyproject.toml --extra dev "$@"
 compile requirements.lock pyproject.toml --constraints configs/requirements-dev.lock "$@"
 echo hatchling | compile build.lock - --constraints configs/requirements-dev.lock "$@"
+echo kubernetes-validate | compile checks.lock - --constraints configs/requirements-dev.lock "$@"
 compile requirements-deep.lock pyproject.toml --extra deep "$@"  # alone: it holds others back
