@@ -11,10 +11,11 @@ import structlog
 from batchscan.commands import configured, has_ledger
 from batchscan.config import Config
 from batchscan.errors import ReportError, UsageError
-from batchscan.formats.entry import RunFacts
+from batchscan.formats.registry import find_format
 from batchscan.gate import GateTally
 from batchscan.gate_options import GateOptions
 from batchscan.ledger.runs import RunRecord, Runs
+from batchscan.lookback import look_back
 from batchscan.models import RunState
 from batchscan.publish import name_documents, publish, survey
 from batchscan.report.gate import gate_lines
@@ -23,7 +24,6 @@ from batchscan.report.text import printable
 from batchscan.session import open_state
 from batchscan.streams import data_on_stdout
 from batchscan.suppressions import Suppressions, warn_of
-from batchscan.trend import facts_of
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,6 @@ class Located(msgspec.Struct, frozen=True):
 
     file: Path
     record: RunRecord | None
-    facts: RunFacts | None = None
 
 
 def report(
@@ -61,6 +60,8 @@ def report(
     warn_of(audit)
     state = None if located.record is None else located.record.state
     if documents:
+        past = any(find_format(document.format).looks_back for document in documents)
+        run = look_back(config, located.file, located.record) if past and located.record else None
         with data_on_stdout():
             publish(
                 located.file,
@@ -69,7 +70,7 @@ def report(
                 suppressions.match,
                 state=state,
                 audit=audit,
-                run=located.facts,
+                run=run,
             )
     for line in gate_lines(counted.use() if options.given else None):
         print(printable(line), file=sys.stderr)  # noqa: T201 - data goes to stdout, this is none
@@ -99,17 +100,14 @@ async def locate(config: Config, name: str | None) -> Located:
         if not has_ledger(config):
             return Located(file, None)
         async with open_state(config) as ledger:
-            runs = Runs(ledger)
-            record = await runs.latest_for_report(file)
-            return Located(file, record, None if record is None else await facts_of(runs, record))
-    record = facts = None
+            return Located(file, await Runs(ledger).latest_for_report(file))
+    record = None
     if has_ledger(config):
         async with open_state(config) as ledger:
             runs = Runs(ledger)
             record = await runs.get(name) if name is not None else next(iter(await runs.latest(1)), None)
-            facts = None if record is None else await facts_of(runs, record)
     if record is not None:
-        return Located(record.report, record, facts)
+        return Located(record.report, record)
     if name is None:
         raise UsageError(f"no runs yet in {config.state_dir}: name a report")
     raise UsageError(

@@ -6,6 +6,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
+from batchscan.changes import Comparison
 from batchscan.models import Row
 from batchscan.report.summary import Summary
 from batchscan.report.survey import Survey
@@ -26,6 +27,14 @@ class PastRun(msgspec.Struct, frozen=True):
     summary: Summary
 
 
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed since a run over the same inputs, which started at ``started_at``, epoch seconds."""
+
+    run_id: str
+    started_at: float
+    comparison: Comparison
+
+
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of the run behind a report.
 
@@ -33,6 +42,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         started_at, finished_at: epoch seconds; None while it has not ended.
         summary: how it last ended, None before.
         past: the ends of the latest runs over the same inputs, oldest first, up to this one's.
+        changes: since the last complete one of them; None where there is none to compare with.
     """
 
     run_id: str
@@ -40,6 +50,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
     summary: Summary | None = None
     past: tuple[PastRun, ...] = ()
+    changes: Changes | None = None
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +62,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         made_at: the time the reader will see, with its zone (UTC).
         state: where the run stands, None where the ledger does not know the report.
         audit: suppressions that are unused, expired, soon to expire or do not hold; None without a file.
-        run: what the ledger knows of it, None likewise.
+        run: what the ledger knows of it; None likewise, and for formats that do not look back.
     """
 
     survey: Survey

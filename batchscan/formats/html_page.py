@@ -14,8 +14,9 @@ import msgspec
 from batchscan import __version__
 from batchscan.formats import page_charts
 from batchscan.formats.entry import Context, Entry
+from batchscan.formats.page_changes import key_of, new_keys, show_changes
 from batchscan.formats.page_headline import make_headline, missing_by_code, plural
-from batchscan.formats.page_rows import Example, FindingShown, show_example, show_finding
+from batchscan.formats.page_rows import Example, FindingShown, show_dues, show_example, show_finding
 from batchscan.pages.rendering import asset, content_policy, environment, middle_cut, minute
 from batchscan.report.tally import OTHER_CODES
 from batchscan.report.text import duration, printable
@@ -45,6 +46,7 @@ class _HtmlPage:
         self._out = out
         self._context = context
         self._cut = context.survey.worst_first(FINDINGS_LIMIT)
+        self._new = new_keys(context)
         self._findings: list[FindingShown] = []
         self._examples: dict[str, list[Example]] = {code: [] for code in context.survey.tally.errors}
 
@@ -56,7 +58,8 @@ class _HtmlPage:
             if len(held) < _EXAMPLES:
                 held.append(show_example(row))
         if row.verdict is not None and self._cut.take(row):
-            self._findings.append(show_finding(entry, row.verdict))
+            new = self._new is not None and key_of(row) in self._new
+            self._findings.append(show_finding(entry, row.verdict, new=new))
 
     def finish(self) -> None:
         self._findings.sort(key=FindingShown.order)
@@ -67,6 +70,7 @@ class _HtmlPage:
     def _content(self) -> dict[str, Any]:
         styles, script = asset("style.css"), asset("table.js")
         survey = self._context.survey
+        changes = None if self._context.run is None else self._context.run.changes
         return {
             "styles": styles,
             "script": script,
@@ -85,6 +89,9 @@ class _HtmlPage:
             "rules_left": max(0, len(survey.rules) - page_charts.RULES_SHOWN),
             "outcomes": page_charts.outcomes(self._context),
             "trend": page_charts.trend(self._context),
+            "changes": None if changes is None else show_changes(changes),
+            "dues": show_dues(self._context.audit),
+            "any_new": any(finding.new for finding in self._findings),
             "findings": self._findings,
             "found": survey.findings(),
             "accepted": survey.suppressed.total(),

@@ -10,8 +10,10 @@ from typing import Final
 import msgspec
 
 from batchscan.advice import advise
-from batchscan.formats.entry import Context
+from batchscan.changes import Change
+from batchscan.formats.entry import Changes, Context
 from batchscan.models import Outcome, RiskLevel, RunState
+from batchscan.pages.rendering import minute
 
 _UNREAD: Final = "unreadable-directory"  # the one reason to skip that may hide inputs
 _CODES_SHOWN: Final = 6
@@ -82,6 +84,7 @@ class _Reading:
         }
         self._open = {level: number - survey.suppressed[level] for level, number in self._found.items()}
         run = context.run
+        self._changes = None if run is None else run.changes
         summary = None if run is None else run.summary
         self._unread = 0 if summary is None else summary.skipped.get(_UNREAD, 0)
         self._problem = None if summary is None else summary.error
@@ -121,7 +124,8 @@ class _Reading:
     def _verdict_title(self) -> tuple[Tone, str]:
         malicious, suspicious = self._open[RiskLevel.MALICIOUS], self._open[RiskLevel.SUSPICIOUS]
         if malicious:
-            return Tone.BAD, f"{plural(malicious, 'malicious skill')} among {plural(self._inputs, 'input')}"
+            title = f"{plural(malicious, 'malicious skill')} among {plural(self._inputs, 'input')}"
+            return Tone.BAD, title + self._newly()
         if suspicious:
             return Tone.WARN, f"{plural(suspicious, 'suspicious skill')}, none malicious"
         if sum(self._found.values()):
@@ -129,6 +133,17 @@ class _Reading:
             return Tone.CALM, f"Nothing open: {accepted} among {plural(self._inputs, 'input')}"
         tone = Tone.CALM if self._context.state is None else Tone.GOOD
         return tone, f"Nothing was found in {plural(self._inputs, 'input')}"
+
+    def _newly(self) -> str:
+        """How many malicious skills are new, where that is known: accepted ones are not told apart there."""
+        if self._changes is None or self._context.survey.suppressed[RiskLevel.MALICIOUS]:
+            return ""
+        new = self._changes.comparison.fresh[RiskLevel.MALICIOUS]
+        if new >= self._open[RiskLevel.MALICIOUS]:
+            return ", new since the run before"
+        if new:
+            return f", {new:,} of them new"
+        return ", none of them new" if not self._changes.comparison.incomplete else ""
 
     def _lead(self) -> list[str]:
         lines = []
@@ -141,6 +156,8 @@ class _Reading:
             lines.append(f"Of the {judged:,} with a verdict: {' and '.join(found) or 'no finding'}.")
         elif self._inputs:
             lines.append("No statement about these skills can be made. That nothing was found means nothing.")
+        if self._changes is not None:
+            lines.append(_since(self._changes))
         accepted = self._context.survey.suppressed.total()
         if accepted and sum(self._open.values()):
             lines.append(f"{plural(accepted, 'finding')} {_have(accepted)} been accepted by a suppression.")
@@ -176,6 +193,15 @@ class _Reading:
         if self._unread:
             steps.append("Give the user that scans the right to read every directory, then scan again.")
         return steps
+
+
+def _since(changes: Changes) -> str:
+    """Say in a sentence what changed."""
+    found = changes.comparison
+    new = [plural(number, f"{level} skill") for level, number in found.fresh.items() if number]
+    told = f"Since the run of {minute(changes.started_at)}: {' and '.join(new) or 'no finding'} new"
+    unknown = found.counts[Change.UNKNOWN]
+    return f"{told}; of {plural(unknown, 'input')} that cannot be told." if unknown else f"{told}."
 
 
 def _have(number: int) -> str:

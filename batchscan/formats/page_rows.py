@@ -9,12 +9,14 @@ from batchscan.formats.finding import safety_score
 from batchscan.models import RiskLevel, Row, Rule
 from batchscan.pages.rendering import middle_cut, prose
 from batchscan.report.survey import NO_SCORE, SEVERITY
-from batchscan.suppressions import Suppression
+from batchscan.suppressions import Audit, Suppression
+from batchscan.suppressions_file import Acceptance
 
 _TEXT: Final = 600  # characters of a sentence that a service wrote
 _LABEL: Final = 120  # of a name that it wrote
 _PATH: Final = 240  # of a path where it is a heading; whole in the details
 _WHOLE: Final = 8192  # of a path in the details
+_DUES: Final = 20  # suppressions of one kind
 _LISTED: Final = 12  # rules, notes, capabilities
 
 
@@ -32,6 +34,7 @@ class FindingShown(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         rank: 0 is the worst verdict; what the page sorts by.
+        new: it was not known in the run before; False also where that is not known.
         path: cut in the middle where it is very long.
         rule: the primary one, or the first.
         others: the other rules, and ``rules_left`` how many more there are.
@@ -40,6 +43,7 @@ class FindingShown(msgspec.Struct, frozen=True, kw_only=True):
 
     rank: int
     verdict: RiskLevel
+    new: bool
     score: int | None
     path: str
     skill: str | None
@@ -68,7 +72,31 @@ class Example(msgspec.Struct, frozen=True):
     message: str | None
 
 
-def show_finding(entry: Entry, verdict: RiskLevel) -> FindingShown:
+class Due(msgspec.Struct, frozen=True):
+    """Suppressions that somebody has to see to, for one reason."""
+
+    what: str
+    count: int
+    entries: list[Acceptance]
+
+
+def show_dues(audit: Audit | None) -> list[Due]:
+    """Take from the audit of suppressions what the page shows; nothing where all is in order."""
+    if audit is None:
+        return []
+    reasons = (
+        ("expired: they do not hold any more", audit.expired),
+        ("expire soon", audit.expiring),
+        ("met no finding: remove them", audit.unused),
+        (
+            "do not hold: the finding has other rules, too",
+            tuple(kept.entry for kept in audit.kept),
+        ),
+    )
+    return [Due(what, len(found), list(found[:_DUES])) for what, found in reasons if found]
+
+
+def show_finding(entry: Entry, verdict: RiskLevel, *, new: bool = False) -> FindingShown:
     """Take from a finding what the page shows."""
     row = entry.row
     rules = sorted(row.rules[: 2 * _LISTED], key=lambda rule: rule.id != row.primary_rule)
@@ -79,6 +107,7 @@ def show_finding(entry: Entry, verdict: RiskLevel) -> FindingShown:
     return FindingShown(
         rank=SEVERITY.index(verdict),
         verdict=verdict,
+        new=new,
         score=safety_score(row),
         path=middle_cut(row.path, _PATH),
         skill=prose(row.skill.name, _LABEL),

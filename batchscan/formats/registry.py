@@ -9,12 +9,16 @@ from batchscan.formats.entry import Opener
 
 
 class Format(msgspec.Struct, frozen=True):
-    """A format: the module that writes it, the suffix of its files, what for, and the extra it needs."""
+    """A format: the module that writes it, the suffix of its files, what for, and the extra it needs.
+
+    ``looks_back``: it also tells of the runs before, see ``Context.run``.
+    """
 
     module: str
     suffix: str
     purpose: str
     extra: str | None = None
+    looks_back: bool = False
 
     def opener(self) -> Opener:
         """Load the format.
@@ -37,7 +41,7 @@ class Format(msgspec.Struct, frozen=True):
 FORMATS = {
     "csv": Format("csv_table", ".csv", "spreadsheets"),
     "defectdojo": Format("defectdojo", ".defectdojo.json", "DefectDojo's generic findings import"),
-    "html": Format("html_page", ".html", "a page that a person opens"),
+    "html": Format("html_page", ".html", "a page that a person opens", looks_back=True),
     "junit": Format("junit", ".junit.xml", "whatever shows test results"),
     "markdown": Format("markdown", ".md", "a comment in a pull request or a chat"),
     "ocsf": Format("ocsf", ".ocsf.jsonl", "a SIEM or data lake"),

@@ -31,7 +31,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(count=count, minute=minute, day=day)
+    made.filters.update(count=count, day=day, middle_cut=middle_cut, minute=minute, prose=prose)
     return made
 
 

@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
-from batchscan.formats.entry import Context, Entry, PastRun, RunFacts
+import msgspec
+
+from batchscan.compare import Side, changes_between
+from batchscan.formats.entry import Changes, Context, Entry, PastRun, RunFacts
 from batchscan.formats.html_page import open_writer
 from batchscan.models import (
     Candidate,
@@ -171,6 +174,17 @@ def nights_before(survey: Survey, nights: int) -> tuple[PastRun, ...]:
     return (*past, PastRun(STARTED, summary_of(survey)))
 
 
+def changes_of(before: list[Row], after: list[Row], *, whole: bool = True) -> Changes:
+    """Compare with the night before."""
+    before = [msgspec.structs.replace(row, run_id="20261123T044337Z-77b00c21") for row in before]
+    sides = (Side(name="before", rows=before, whole=whole), Side(name="after", rows=after))
+    return Changes(
+        run_id="20261123T044337Z-77b00c21",
+        started_at=STARTED - 86400,
+        comparison=changes_between(*sides, worst=2000),
+    )
+
+
 def context_of(survey: Survey, state: RunState | None = RunState.COMPLETE, **changes: Any) -> Context:
     """Say what is known of such a report."""
     run = None
@@ -181,6 +195,7 @@ def context_of(survey: Survey, state: RunState | None = RunState.COMPLETE, **cha
             finished_at=None if state is RunState.RUNNING else STARTED + 1834,
             summary=changes.pop("summary", summary_of(survey, state=state)),
             past=nights_before(survey, changes.pop("nights", 0)),
+            changes=changes.pop("changes", None),
         )
     made_at = datetime(2026, 11, 24, 6, 30, tzinfo=UTC)
     return Context(survey=survey, name="night.jsonl", made_at=made_at, state=state, run=run, **changes)

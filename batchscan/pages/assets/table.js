@@ -20,6 +20,7 @@
   const shown = document.getElementById("shown");
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const onlyNew = Boolean(tools.querySelector("[name=only]:checked"));
     const off = new Set(Array.from(tools.querySelectorAll("[name=kind]:not(:checked)"), (box) => box.value));
     let count = 0;
     for (const line of lines) {
@@ -27,6 +28,7 @@
       const kept =
         !off.has(line.row.dataset.kind) &&
         !(off.has("accepted") && "accepted" in line.row.dataset) &&
+        !(onlyNew && !("new" in line.row.dataset)) &&
         words.every((word) => line.all.includes(word));
       line.row.hidden = !kept;
       count += kept;
