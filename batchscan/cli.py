@@ -37,6 +37,8 @@ from batchscan.options import (
     Manifest,
     MaxAge,
     MetricsTextfile,
+    Notify,
+    NotifyFormat,
     NoWait,
     Nul,
     Output,
@@ -122,6 +124,8 @@ def scan(
     json: Json = False,
     quiet: Quiet = False,
     metrics_textfile: MetricsTextfile = None,
+    notify: Notify = None,
+    notify_format: NotifyFormat = None,
     log_level: LogLevel = None,
 ) -> None:
     """Scan skill ZIPs and write one row per input.
@@ -164,6 +168,8 @@ def scan(
         "rehash": rehash or None,
         "limit_bytes": limit_bytes,
         "report_urls": report_urls or None,
+        "notify_url": notify,
+        "notify_format": notify_format,
         "log_level": log_level,
     }
     raise typer.Exit(
@@ -221,6 +227,8 @@ def resume(
     json: Json = False,
     quiet: Quiet = False,
     metrics_textfile: MetricsTextfile = None,
+    notify: Notify = None,
+    notify_format: NotifyFormat = None,
     log_level: LogLevel = None,
 ) -> None:
     """Go on with a run that was interrupted or left rows pending.
@@ -242,6 +250,8 @@ def resume(
         "rehash": rehash or None,
         "limit_bytes": limit_bytes,
         "report_urls": report_urls or None,
+        "notify_url": notify,
+        "notify_format": notify_format,
         "log_level": log_level,
     }
     gate = gate_options.GateOptions(

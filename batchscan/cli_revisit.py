@@ -18,6 +18,8 @@ from batchscan.options import (
     Json,
     LogLevel,
     MetricsTextfile,
+    Notify,
+    NotifyFormat,
     NoWait,
     Output,
     Overwrite,
@@ -79,6 +81,8 @@ def rescan(
     json: Json = False,
     quiet: Quiet = False,
     metrics_textfile: MetricsTextfile = None,
+    notify: Notify = None,
+    notify_format: NotifyFormat = None,
     log_level: LogLevel = None,
 ) -> None:
     """Submit again what was judged before, and compare the verdicts.
@@ -102,6 +106,8 @@ def rescan(
         "deadline_s": deadline,
         "daily_budget": daily_budget,
         "report_urls": report_urls or None,
+        "notify_url": notify,
+        "notify_format": notify_format,
         "log_level": log_level,
     }
     wanted = revisit.Wanted(

@@ -29,10 +29,11 @@ from batchscan.report.summary import Summary, encode_summary, render
 from batchscan.session import LEDGER_FILE, Session, open_session, open_state
 from batchscan.settings import Recorded, Settled, settle
 from batchscan.signals import drain_then_abort
-from batchscan.spool import Spool
+from batchscan.spool import Spool, spooled
 from batchscan.stats import Stats
 from batchscan.status import find_runs, show_runs, show_verification
 from batchscan.streams import data_on_stdout
+from batchscan.telling import Ended, telling
 
 if TYPE_CHECKING:
     from batchscan.textfile import Textfile
@@ -48,6 +49,11 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     nul: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    @property
+    def piped(self) -> bool:
+        """Whether standard input is one of them."""
+        return "-" in (*self.sources, *self.manifests)
 
 
 class Ends(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,24 +123,20 @@ def _scan(
         profile=config.profile,
         settings=settled.to_record(),
     )
-    # Before anything is made. A dry run sends no file, so it needs no key.
-    access = None if dry_run else find_access(config)
-    # Read here and not on the event loop, where a signal could not end it.
-    spool = None
-    if "-" in (*inputs.sources, *inputs.manifests):
-        spool = Spool.read_stdin(config.state_dir)
-    try:
-        if dry_run:
+    if dry_run:  # sends no file, so it needs no key
+        with spooled(config.state_dir, wanted=inputs.piped) as spool:
             return asyncio.run(_dry_run(config, request, spool, show))
-        output = None if ends.output is None else ends.output.absolute()
+    output = None if ends.output is None else ends.output.absolute()
+    with telling(config, output) as ended:
+        access = find_access(config)  # before anything is made
+        with spooled(config.state_dir, wanted=inputs.piped) as spool:
 
-        async def work(session: Session) -> Summary:
-            return await session.scan(request, terms, spool=spool, output=output, overwrite=ends.overwrite)
+            async def work(session: Session) -> Summary:
+                return await session.scan(
+                    request, terms, spool=spool, output=output, overwrite=ends.overwrite
+                )
 
-        return asyncio.run(made(config, access, show, work, textfile))
-    finally:
-        if spool is not None:
-            spool.discard()
+            return asyncio.run(made(config, access, show, work, textfile, ended))
 
 
 def resume(settings: dict[str, Any], run_id: str | None, ends: Ends, show: Show) -> int:
@@ -153,13 +155,14 @@ def _resume(
     terms = ends.terms(config)
     record = asyncio.run(_resumable(config, run_id))
     config = settle_for(settings, record).config
-    access = find_access(config)
-    _enter_directory(record)
 
     async def work(session: Session) -> Summary:
         return await session.resume(record, terms)
 
-    return asyncio.run(made(config, access, show, work, textfile))
+    with telling(config, record.report) as ended:
+        access = find_access(config)
+        _enter_directory(record)
+        return asyncio.run(made(config, access, show, work, textfile, ended))
 
 
 def expiring(settings: dict[str, Any], days: float, *, as_json: bool) -> int:
@@ -245,6 +248,7 @@ async def made(
     show: Show,
     work: Callable[[Session], Awaitable[Summary]],
     textfile: "Textfile | None" = None,
+    ended: Ended = lambda _: None,
 ) -> int:
     """Make a run in a session of its own, under the signals' rule, and show its summary."""
     stats = Stats(rate=config.create_rate)
@@ -280,6 +284,7 @@ async def made(
     if received.signal is not None and summary.state is RunState.INTERRUPTED and summary.exit_code != 4:  # noqa: PLR2004 - the service's refusal is the worse news
         summary = msgspec.structs.replace(summary, exit_code=128 + received.signal)
     _print(summary, show)
+    ended(summary)
     return summary.exit_code
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -110,6 +110,8 @@ class Config(BaseSettings):
         report_urls: keep and write the service's report links, which are bearer secrets.
         ca_file: PEM file of authorities to trust instead of the system's.
         proxy: ``http://[user:password@]host:port``.
+        notify_url: who is told of a run; whoever knows the address can write there, so it is not shown.
+        notify_format: ``json``, or ``slack`` for the chats that take its messages.
         detector: of the embedded endpoint.
         detector_workers: its processes; None as many as there are processors.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -134,6 +136,8 @@ class Config(BaseSettings):
     report_urls: bool = False
     ca_file: Place | None = None
     proxy: str | None = None
+    notify_url: SecretStr | None = None
+    notify_format: Literal["json", "slack"] = "json"
     detector: Literal["skilltotal", "deep"] = "skilltotal"
     detector_workers: Annotated[int, Field(ge=1, le=64)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "warning"

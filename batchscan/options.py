@@ -112,6 +112,19 @@ ReportUrls = Annotated[
         "--report-urls", help="Write the service's report links: whoever has one can read the report."
     ),
 ]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        "--notify",
+        metavar="URL",
+        help="Tell this address when something changed, or verdicts are missing. Rather set"
+        " BATCHSCAN_NOTIFY_URL: others on this machine see flags.",
+    ),
+]
+NotifyFormat = Annotated[
+    str | None,
+    typer.Option("--notify-format", metavar="json|slack", help="What is sent there.  [default: json]"),
+]
 LogLevel = Annotated[
     str | None,
     typer.Option(

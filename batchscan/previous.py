@@ -4,26 +4,30 @@ A report file may be written again by a later run (``--overwrite``), so its firs
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 
 from batchscan.errors import BatchscanError
 from batchscan.ledger.runs import RunRecord, Runs
 from batchscan.report.lines import read_rows
 
 
-async def previous_run(runs: Runs, record: RunRecord) -> RunRecord | None:
+async def previous_run(
+    runs: Runs, record: RunRecord, kept: Mapping[Path, Path] = MappingProxyType({})
+) -> RunRecord | None:
     """Find the newest complete run before ``record`` that it can be compared with; None without one.
 
     Complete means that each of its inputs has a final row. A run whose report was moved, removed, or
-    replaced by a later one is passed over.
+    replaced by a later one is passed over; but ``kept`` tells where a replaced one can still be read.
 
     Raises:
         LedgerError: the ledger cannot be read.
     """
     before = record
     while (found := await runs.complete_before(before, like=record.request)) is not None:
-        if await asyncio.to_thread(run_of, found.report) == found.run_id:
+        if await asyncio.to_thread(run_of, kept.get(found.report, found.report)) == found.run_id:
             return found
         before = found
     return None

@@ -21,6 +21,7 @@ from batchscan.report.summary import Summary
 from batchscan.rescan import RescanPlan, show_rescan_plan
 from batchscan.session import Session, open_state
 from batchscan.streams import data_on_stdout
+from batchscan.telling import telling
 
 if TYPE_CHECKING:
     from batchscan.textfile import Textfile
@@ -102,7 +103,6 @@ def _rescan(
     )
     if dry_run:
         return asyncio.run(_dry_run(config, request, terms, show))
-    access = find_access(config)
     output = None if ends.output is None else ends.output.absolute()
 
     async def work(session: Session) -> Summary:
@@ -112,7 +112,8 @@ def _rescan(
         _tell_of_sample(summary)
         return await session.go_on(summary.run_id, terms)
 
-    return asyncio.run(made(config, access, show, work, textfile))
+    with telling(config, output) as ended:
+        return asyncio.run(made(config, find_access(config), show, work, textfile, ended))
 
 
 def explain(settings: dict[str, Any], name: str, *, as_json: bool) -> int:

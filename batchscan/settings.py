@@ -21,6 +21,9 @@ from batchscan.schedules.schedule import Schedule
 from batchscan.settings_file import SettingsFile, read_settings_file, unusable
 
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
+OUTSIDE: Final = (f"{PREFIX}NOTIFY_SECRET",)
+"""Variables that are no settings: secrets, which are looked up where they are used and nowhere else."""
+
 FILE_NAME: Final = "batchscan.toml"
 
 RECORDED: Final = (
@@ -169,7 +172,7 @@ def _file(flag: object) -> tuple[SettingsFile, list[str]]:
 
 
 def _flag(setting: str) -> str:
-    return "--" + setting.removesuffix("_s").replace("_", "-")
+    return "--notify" if setting == "notify_url" else "--" + setting.removesuffix("_s").replace("_", "-")
 
 
 def _environment() -> _Layer:
@@ -177,7 +180,7 @@ def _environment() -> _Layer:
 
 
 def _unknown_variables() -> list[str]:
-    known = {PREFIX + name.upper() for name in Config.model_fields} | {CONFIG_VARIABLE}
+    known = {PREFIX + name.upper() for name in Config.model_fields} | {CONFIG_VARIABLE, *OUTSIDE}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     return [f"no such setting: {', '.join(unknown)}; unset it or correct its name"] if unknown else []
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batchscan.api.endpoints import endpoint, proxy_url
+from batchscan.api.endpoints import endpoint, proxy_url, receiver_url
 from batchscan.config import PRESETS, Config, faults
 from batchscan.errors import UsageError
 from batchscan.schedules.schedule import KEYS, Schedule, Surroundings, read_schedule
@@ -102,6 +102,11 @@ def unusable(values: Mapping[str, Any]) -> dict[str, str]:
             proxy_url(values["proxy"])
         except UsageError as error:
             found["proxy"] = str(error)
+    if "notify_url" in values and "notify_url" not in found:
+        try:
+            receiver_url(values["notify_url"])
+        except UsageError as error:
+            found["notify_url"] = str(error)
     if "ca_file" in values and "ca_file" not in found:
         path = Path(values["ca_file"]).expanduser()
         try:

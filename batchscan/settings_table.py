@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from batchscan.api.credentials import PROFILE, profile_name
-from batchscan.api.endpoints import endpoint, proxy_url
+from batchscan.api.endpoints import endpoint, proxy_url, receiver_url
 from batchscan.config import PRESETS, Config, duration_text
 from batchscan.report.text import printable
 from batchscan.service_config import SERVICE, ServiceConfig
@@ -23,6 +23,7 @@ _WITHOUT: Final = {
     "daily_budget": "no limit",
     "ca_file": "the system's",
     "proxy": "none",
+    "notify_url": "none",
 }
 
 
@@ -107,6 +108,8 @@ def _shown(settled: Settled, name: str) -> Shown:
         origin = f"variable {PROFILE}" if os.environ.get(PROFILE) else "default"
     elif name == "proxy" and value is not None:
         value = _masked(value)
+    elif name == "notify_url" and value is not None:
+        value = f"{receiver_url(value.get_secret_value()).origin()}/***"
     elif name == "language" and value is None and config.endpoint != "embedded":
         value = endpoint(config.endpoint).language
         origin = f"preset of {config.endpoint}" if config.endpoint in PRESETS else "default"

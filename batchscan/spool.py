@@ -4,6 +4,8 @@ import hashlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -54,6 +56,25 @@ class Spool(msgspec.Struct, frozen=True):
     def discard(self) -> None:
         """Remove the copy."""
         self.file.unlink(missing_ok=True)
+
+
+@contextmanager
+def spooled(state_dir: Path, *, wanted: bool) -> Iterator[Spool | None]:
+    """Copy standard input where it is wanted; the copy is removed unless it was kept meanwhile.
+
+    Not on an event loop, where no signal could end it.
+
+    Raises:
+        UsageError: as ``Spool.read_stdin``.
+    """
+    if not wanted:
+        yield None
+        return
+    spool = Spool.read_stdin(state_dir)
+    try:
+        yield spool
+    finally:
+        spool.discard()
 
 
 def spool_path(state_dir: Path, run_id: str) -> Path:

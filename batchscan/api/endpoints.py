@@ -72,6 +72,23 @@ def proxy_url(text: str) -> yarl.URL:
     return url
 
 
+def receiver_url(text: str) -> yarl.URL:
+    """The address of whoever is told of a run, checked.
+
+    Raises:
+        UsageError: it is none, or plain http to another machine. The message leaves the address out: whoever
+            knows it can write there.
+    """
+    url = _url(text)
+    if url is None or url.scheme not in {"http", "https"} or not url.host:
+        raise UsageError("is not a URL such as https://hooks.example.com/...")
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise UsageError("what is found is not told in the clear; use https")
+    if url.user is not None or url.password is not None:
+        raise UsageError("user and password are not sent; give a URL without them")
+    return url
+
+
 def _parsed(text: str) -> yarl.URL:
     hint = "give embedded, intl, china or a URL such as https://scan.example.com"
     url = _url(text)

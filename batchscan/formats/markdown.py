@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 from batchscan.formats.entry import Context, Entry
 from batchscan.models import Outcome, RiskLevel, Row
 from batchscan.report.survey import SEVERITY
-from batchscan.report.text import printable
+from batchscan.report.text import code_span
 from batchscan.suppressions import Suppression
 
 FINDINGS_LIMIT: Final = 20
@@ -92,7 +92,9 @@ class _Comment:
 
     def _codes(self) -> str:
         counted = self._context.survey.tally.errors.most_common()
-        shown = ", ".join(f"{_code(code, _TEXT_LIMIT)} {count:,}" for code, count in counted[:_CODES_LIMIT])
+        shown = ", ".join(
+            f"{code_span(code, _TEXT_LIMIT)} {count:,}" for code, count in counted[:_CODES_LIMIT]
+        )
         rest = len(counted) - _CODES_LIMIT
         return f"Reasons: {shown}" + (f", and {rest} more." if rest > 0 else ".")
 
@@ -115,7 +117,7 @@ class _Comment:
         judges = _some(context.survey.endpoints)
         known = "" if context.state is not None else "; whether its run has ended is not known here"
         yield (
-            f"Report {_code(context.name, _NAME_LIMIT)} of run {runs}, judged by {judges}{known}."
+            f"Report {code_span(context.name, _NAME_LIMIT)} of run {runs}, judged by {judges}{known}."
             f" Written {context.made_at:%Y-%m-%d %H:%M} UTC."
         )
 
@@ -137,8 +139,8 @@ def _finding(entry: Entry) -> str:
     row = entry.row
     score = "no score" if row.score is None else f"score {row.score}"
     rule = next((rule.name for rule in row.rules if rule.id == row.primary_rule), None)
-    named = ", ".join(_code(part, _TEXT_LIMIT) for part in (row.primary_rule, rule) if part)
-    parts = [f"- **{row.verdict}**, {score}: {_code(row.path, _NAME_LIMIT)}"]
+    named = ", ".join(code_span(part, _TEXT_LIMIT) for part in (row.primary_rule, rule) if part)
+    parts = [f"- **{row.verdict}**, {score}: {code_span(row.path, _NAME_LIMIT)}"]
     parts += [f"rule {named}"] if named else []
     parts += [_suppression(entry.suppression)] if entry.suppression is not None else []
     return ", ".join(parts)
@@ -146,24 +148,12 @@ def _finding(entry: Entry) -> str:
 
 def _suppression(suppression: Suppression) -> str:
     until, by, why = (
-        _code(text, _TEXT_LIMIT) for text in (suppression.expires, suppression.owner, suppression.reason)
+        code_span(text, _TEXT_LIMIT) for text in (suppression.expires, suppression.owner, suppression.reason)
     )
     return f"suppressed until {until} by {by}: {why}"
 
 
 def _some(names: dict[str, None]) -> str:
     shown = list(names)[:3]
-    text = ", ".join(_code(name, _TEXT_LIMIT) for name in shown) or "(none)"
+    text = ", ".join(code_span(name, _TEXT_LIMIT) for name in shown) or "(none)"
     return text + (f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else "")
-
-
-def _code(text: str, limit: int) -> str:
-    r"""Put a text into a code span: on one line, cut in the middle, ``\x60`` for what would end the span.
-
-    Chats that see tags and mentions in code, too, are given no ``<``.
-    """
-    shown = printable(text)
-    if len(shown) > limit:
-        shown = f"{shown[: limit // 2]}…{shown[-limit // 2 :]}"
-    shown = shown.replace("`", r"\x60").replace("<", r"\x3c").strip(" ")
-    return f"`{shown}`" if shown else "(empty)"

@@ -45,6 +45,18 @@ def printable_json(document: bytes) -> bytes:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text).encode()
 
 
+def code_span(text: str, limit: int) -> str:
+    r"""Put a text into a code span of Markdown: printable, on one line, cut in the middle at ``limit``.
+
+    What would end the span is ``\x60``. Chats that see tags and mentions in code, too, are given no ``<``.
+    """
+    shown = printable(text)
+    if len(shown) > limit:
+        shown = f"{shown[: limit // 2]}…{shown[-limit // 2 :]}"
+    shown = shown.replace("`", r"\x60").replace("<", r"\x3c").strip(" ")
+    return f"`{shown}`" if shown else "(empty)"
+
+
 def encodable(text: str) -> str:
     r"""Escape lone surrogates (``\udc80``), which UTF-8 cannot carry, and nothing else."""
     if text.isascii():
