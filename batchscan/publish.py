@@ -103,6 +103,23 @@ def publish(
             writer.finish()
 
 
+def write_document(
+    report: Path, name: str, file: BinaryIO, *, state: str | None, run: RunFacts | None = None
+) -> None:
+    """Write one format of a report to an open file; blocks.
+
+    Raises:
+        BatchscanError: the report cannot be read, or the format not be written.
+    """
+    opener = find_format(name).opener()
+    found = survey(report, lambda _: None)
+    context = Context(survey=found, name=report.name, made_at=datetime.now(UTC), state=state, run=run)
+    writer = opener(file, context)
+    for row in read_rows(report):
+        writer.add(Entry(row))
+    writer.finish()
+
+
 @contextmanager
 def _opened(path: Path | None) -> Iterator[BinaryIO]:
     """Open what takes the place of ``path`` once it is whole; None is standard output."""

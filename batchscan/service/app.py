@@ -28,15 +28,22 @@ from aiohttp import web
 
 from batchscan.ledger.queue import Queue
 from batchscan.ledger.runs import Runs
-from batchscan.service import events_api, runs_api
+from batchscan.metrics import Metrics
+from batchscan.service import events_api, lookup_api, reports_api, runs_api
+from batchscan.service.accounts import Accounts
 from batchscan.service.dispatcher import Dispatcher
 from batchscan.service.events import EventBroker
+from batchscan.service.executor import Executor
 from batchscan.service.guard import Admission, add_headers, frame
+from batchscan.service.health import Pulse
 from batchscan.service.keys import (
     BROKER,
     DISPATCHER,
+    METRICS,
     ORDERS,
+    PULSE,
     QUEUE,
+    QUOTA,
     READER,
     ROOTS,
     ROWS,
@@ -50,7 +57,9 @@ from batchscan.service.keys import (
 from batchscan.service.openapi import openapi_document
 from batchscan.service.operations import JSON, PREFIX, Operation
 from batchscan.service.orders import Orders
+from batchscan.service.probes import add_probes
 from batchscan.service.queue import RunQueue
+from batchscan.service.quota_note import QuotaNote
 from batchscan.service.roots import Roots
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
@@ -63,7 +72,12 @@ from batchscan.settings import Settled
 RUNS_STOP_S: Final = 8.5
 """How long runs may take to stop: longer than a pipeline drains, so that it is the one that gives up."""
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*runs_api.OPERATIONS, *events_api.OPERATIONS)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *runs_api.OPERATIONS,
+    *events_api.OPERATIONS,
+    *reports_api.OPERATIONS,
+    *lookup_api.OPERATIONS,
+)
 
 
 async def _ledger(app: web.Application) -> AsyncIterator[None]:
@@ -83,14 +97,9 @@ async def _ledger(app: web.Application) -> AsyncIterator[None]:
 
 async def _dispatching(app: web.Application) -> AsyncIterator[None]:
     """Carry runs out."""
-    dispatcher = Dispatcher(
-        app[QUEUE],
-        Runs(app[STATION].ledger),
-        app[STATIONS],
-        app[ORDERS],
-        app[BROKER],
-        max_runs=app[SERVICE_CONFIG].max_runs,
-    )
+    accounts = Accounts(app[BROKER], app[METRICS], app[PULSE])
+    executor = Executor(Runs(app[STATION].ledger), app[STATIONS], app[ORDERS])
+    dispatcher = Dispatcher(app[QUEUE], executor, accounts, max_runs=app[SERVICE_CONFIG].max_runs)
     app[DISPATCHER] = dispatcher
     task = app[WORKERS].start(dispatcher.run(), "dispatcher")
     yield
@@ -126,10 +135,14 @@ def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig)
     app[ORDERS] = Orders(flags, settled, app[ROOTS])
     app[BROKER] = EventBroker()
     app[WORKERS] = Workers()
-    app[STATIONS] = Stations()
+    app[METRICS] = Metrics(process=True)
+    app[PULSE] = Pulse()
+    app[QUOTA] = QuotaNote()
+    app[STATIONS] = Stations(app[METRICS])
     app.cleanup_ctx.extend(CONTEXTS)
     app.on_shutdown.append(_end_streams)
     _add_api(app, with_token=token is not None)
+    add_probes(app)
     return app
 
 

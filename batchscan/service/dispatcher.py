@@ -11,62 +11,24 @@ from typing import Final
 
 import structlog
 
-from batchscan.conclusion import Terms
 from batchscan.errors import BatchscanError, LedgerError, NothingMatchedError, ServiceError
-from batchscan.gate import Gate
 from batchscan.ledger.queue import QueuedRun, QueueState
-from batchscan.ledger.runs import Runs
 from batchscan.logs import scrub
 from batchscan.models import Problem, RunState
-from batchscan.report.summary import Summary, decode_summary
-from batchscan.service.documents import progress_of
-from batchscan.service.events import PROGRESS, EventBroker
-from batchscan.service.orders import Orders
+from batchscan.report.summary import Summary
+from batchscan.service.accounts import Accounts
+from batchscan.service.executor import Executor, UnderWay
 from batchscan.service.queue import RunQueue
-from batchscan.service.stations import Stations
-from batchscan.session import REPORTS_DIRECTORY, Session
-from batchscan.stats import Stats
 
 log = structlog.get_logger(__name__)
 
+PART: Final = "dispatcher"
 _LOOK_S: Final = 5.0
-_TELL_S: Final = 1.0
+_BEAT_S: Final = 120.0
+"""Longer than the ledger may be locked by another process."""
+
 _AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 _ENDS: Final = {RunState.COMPLETE: QueueState.COMPLETE, RunState.INCOMPLETE: QueueState.INCOMPLETE}
-
-
-class UnderWay:
-    """A run that is being carried out.
-
-    Attributes:
-        run: as it was when it began.
-        stats: how far it is.
-        cancelled: somebody asked for its end.
-    """
-
-    def __init__(self, run: QueuedRun, rate: float | None) -> None:
-        self.run = run
-        self.stats = Stats(rate=rate)
-        self.cancelled = False
-        self.draining = False
-        self._session: Session | None = None
-
-    def attach(self, session: Session) -> None:
-        """Note what carries it out."""
-        self._session = session
-        if self.draining:
-            session.drain()
-
-    def drain(self) -> None:
-        """Begin nothing more of it."""
-        self.draining = True
-        if self._session is not None:
-            self._session.drain()
-
-    def cancel(self) -> None:
-        """End it."""
-        self.cancelled = True
-        self.drain()
 
 
 class Dispatcher:
@@ -74,10 +36,8 @@ class Dispatcher:
 
     Args:
         queue: where they come from.
-        runs: of the ledger.
-        stations: where they are carried out.
-        orders: knows their settings.
-        broker: is told how far they are.
+        executor: carries out one.
+        accounts: are told how far they are.
         max_runs: how many at a time.
 
     Attributes:
@@ -85,21 +45,10 @@ class Dispatcher:
         idle: set while nothing is.
     """
 
-    def __init__(
-        self,
-        queue: RunQueue,
-        runs: Runs,
-        stations: Stations,
-        orders: Orders,
-        broker: EventBroker,
-        *,
-        max_runs: int,
-    ) -> None:
+    def __init__(self, queue: RunQueue, executor: Executor, accounts: Accounts, *, max_runs: int) -> None:
         self._queue = queue
-        self._runs = runs
-        self._stations = stations
-        self._orders = orders
-        self._broker = broker
+        self._executor = executor
+        self._accounts = accounts
         self._max_runs = max_runs
         self._stopping = False
         self.under_way: dict[str, UnderWay] = {}
@@ -112,11 +61,13 @@ class Dispatcher:
             log.warning("a run goes on that was not ended", run_id=run.run_id, state=run.state)
         async with asyncio.TaskGroup() as tasks:
             while not self._stopping:
+                self._accounts.pulse.beat(PART, within_s=_BEAT_S)
                 self._queue.changed.clear()
                 await self._fill(tasks)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
                         await self._queue.changed.wait()
+            self._accounts.pulse.end(PART)
 
     def drain(self) -> None:
         """Begin nothing more, and let what runs stop; it goes on at the next start."""
@@ -139,18 +90,25 @@ class Dispatcher:
 
     async def _fill(self, tasks: asyncio.TaskGroup) -> None:
         """Begin what there is a place for; make a place where something more urgent waits."""
-        for waiting in await self._queue.rows.next(self._max_runs):
-            if self._stopping:
-                return
-            if len(self.under_way) >= self._max_runs:
-                self._displace(waiting.priority)
-                return
-            begun = await self._queue.begin(waiting.run_id)
-            if begun is not None:
-                under_way = self.under_way[begun.run_id] = UnderWay(begun, None)
-                self.idle.clear()
-                telling = tasks.create_task(self._tell(under_way), name=f"progress {begun.run_id}")
-                tasks.create_task(self._carry_out(under_way, telling), name=f"run {begun.run_id}")
+        try:
+            for waiting in await self._queue.rows.next(self._max_runs):
+                if self._stopping:
+                    return
+                if len(self.under_way) >= self._max_runs:
+                    self._displace(waiting.priority)
+                    return
+                begun = await self._queue.begin(waiting.run_id)
+                if begun is not None:
+                    self._begin(begun, tasks)
+        except LedgerError as error:
+            # runs say so themselves; it is looked at again soon
+            log.error("the queue cannot be read", reason=str(error))  # noqa: TRY400 - foreseen: the message says all
+
+    def _begin(self, run: QueuedRun, tasks: asyncio.TaskGroup) -> None:
+        under_way = self.under_way[run.run_id] = UnderWay(run)
+        self.idle.clear()
+        following = tasks.create_task(self._accounts.follow(under_way), name=f"progress {run.run_id}")
+        tasks.create_task(self._carry_out(under_way, following), name=f"run {run.run_id}")
 
     def _displace(self, priority: int) -> None:
         if any(each.draining for each in self.under_way.values()):
@@ -160,55 +118,36 @@ class Dispatcher:
             log.info("a run makes place", run_id=least.run.run_id, priority=least.run.priority)
             least.drain()
 
-    async def _carry_out(self, under_way: UnderWay, telling: "asyncio.Task[None]") -> None:
+    async def _carry_out(self, under_way: UnderWay, following: "asyncio.Task[None]") -> None:
         run_id = under_way.run.run_id
         try:
             with structlog.contextvars.bound_contextvars(run_id=run_id):
-                try:
-                    summary = await self._execute(under_way)
-                    await self._settle(run_id, _state_after(summary, under_way), summary.error)
-                except BatchscanError as error:
-                    log.error("run failed", reason=str(error))  # noqa: TRY400 - foreseen: the message says all
-                    await self._settle(run_id, QueueState.FAILED, _problem(error))
-                except Exception as error:
-                    log.exception("run failed: this is a defect of batchscan, please report it")
-                    text = scrub(f"{type(error).__name__}: {error}")
-                    await self._settle(run_id, QueueState.FAILED, Problem("internal-error", text))
+                state, problem = await self._executed(under_way)
+            await self._settle(run_id, state, problem)
         finally:
-            telling.cancel()
+            following.cancel()
             del self.under_way[run_id]
             if not self.under_way:
                 self.idle.set()
             self._queue.changed.set()
 
-    async def _execute(self, under_way: UnderWay) -> Summary:
-        run = under_way.run
-        config = await asyncio.to_thread(self._orders.config, run.run_id, run.work)
-        under_way.stats.rate = config.create_rate
-        session = await self._stations.session(config, under_way.stats, run.priority)
-        under_way.attach(session)
-        now = await self._queue.rows.get(run.run_id)
-        if now is not None and now.cancelled:  # between its beginning and its being under way
-            under_way.cancel()
-        record = await self._runs.get(run.run_id)
-        gate = Gate(fail_on=run.work.fail_on)
-        terms = Terms(wait=run.work.wait, gate=gate, budget=run.work.budget)
-        if record is None:
-            reports = config.state_dir / REPORTS_DIRECTORY
-            await asyncio.to_thread(reports.mkdir, mode=0o700, exist_ok=True)
-            return await session.scan(
-                run.work.request,
-                terms,
-                spool=None,
-                output=reports / f"{run.run_id}.jsonl",
-                overwrite=False,
-                run_id=run.run_id,
-            )
-        if record.state is RunState.COMPLETE:  # only the queue had not been told before a kill
-            if record.summary is None:
-                raise NothingMatchedError("nothing to scan: the sources held no input")
-            return decode_summary(record.summary)
-        return await session.resume(record, terms)
+    async def _executed(self, under_way: UnderWay) -> tuple[QueueState | None, Problem | None]:
+        """Carry a run out; tell how it ended, None when it only stopped, to go on later."""
+        try:
+            now = await self._queue.rows.get(under_way.run.run_id)
+            if now is not None and now.cancelled:  # between its beginning and its being under way
+                under_way.cancel()
+            summary = await self._executor.execute(under_way)
+        except BatchscanError as error:
+            log.error("run failed", reason=str(error))  # noqa: TRY400 - foreseen: the message says all
+            self._accounts.failed(under_way, error)
+            return QueueState.FAILED, _problem(error)
+        except Exception as error:
+            log.exception("run failed: this is a defect of batchscan, please report it")
+            self._accounts.failed(under_way, error)
+            return QueueState.FAILED, Problem("internal-error", scrub(f"{type(error).__name__}: {error}"))
+        self._accounts.ended(under_way, summary)
+        return _state_after(summary, under_way), summary.error
 
     async def _settle(self, run_id: str, state: QueueState | None, problem: Problem | None) -> None:
         """Note how it ended; a ledger that fails for a while is tried again, until the service stops."""
@@ -225,19 +164,8 @@ class Dispatcher:
                     return
                 await asyncio.sleep(wait_s)
 
-    async def _tell(self, under_way: UnderWay) -> None:
-        """Publish how far it is, when that has changed."""
-        told = None
-        while True:
-            await asyncio.sleep(_TELL_S)
-            now = progress_of(under_way.stats)
-            if now != told:
-                told = now
-                self._broker.publish(PROGRESS, under_way.run.run_id, now.model_dump(mode="json"))
-
 
 def _state_after(summary: Summary, under_way: UnderWay) -> QueueState | None:
-    """Tell how a run ended; None when it only stopped, to go on later."""
     end = _ENDS.get(summary.state)
     if end is not None:
         return end

@@ -7,10 +7,13 @@ from aiohttp import web
 from batchscan.execution import Station
 from batchscan.ledger.queue import Queue
 from batchscan.ledger.store import Ledger
+from batchscan.metrics import Metrics
 from batchscan.service.dispatcher import Dispatcher
 from batchscan.service.events import EventBroker
+from batchscan.service.health import Pulse
 from batchscan.service.orders import Orders
 from batchscan.service.queue import RunQueue
+from batchscan.service.quota_note import QuotaNote
 from batchscan.service.roots import Roots
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
@@ -35,5 +38,8 @@ READER: Final = web.AppKey("reader", Ledger)
 ROWS: Final = web.AppKey("rows", Queue)
 """The queue by the reader."""
 
+METRICS: Final = web.AppKey("metrics", Metrics)
+PULSE: Final = web.AppKey("pulse", Pulse)
+QUOTA: Final = web.AppKey("quota", QuotaNote)
 QUEUE: Final = web.AppKey("queue", RunQueue)
 DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)

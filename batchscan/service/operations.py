@@ -141,5 +141,8 @@ def json_response(
 ) -> web.Response:
     """Answer with a document."""
     return web.Response(
-        status=status, body=document.model_dump_json().encode(), content_type=JSON, headers=headers
+        status=status,
+        body=document.model_dump_json(by_alias=True).encode(),
+        content_type=JSON,
+        headers=headers,
     )

@@ -50,6 +50,11 @@ class Orders:
         self._roots = roots
 
     @property
+    def flags(self) -> Mapping[str, Any]:
+        """What the service was started with."""
+        return self._flags
+
+    @property
     def endpoints(self) -> tuple[str, ...]:
         """Names that a target may have."""
         return tuple(dict.fromkeys((self._settled.endpoint_name, *self._settled.endpoints)))

@@ -12,12 +12,22 @@ from batchscan.models import Problem
 from batchscan.service.events import STATE, EventBroker
 from batchscan.session import new_run_id
 
-NIGHTLY: Final = 10
 AD_HOC: Final = 50
-HIGHEST: Final = 100
-"""Priorities: a schedule's runs have the first unless it says otherwise, a caller's the second."""
+"""Priority of what a caller asks for; a schedule's runs have 0, unless its table says otherwise."""
 
+HIGHEST: Final = 100
 ORIGIN_API: Final = "api"
+_SCHEDULE: Final = "schedule "
+
+
+def origin_of(schedule: str) -> str:
+    """Name a schedule as the origin of a run."""
+    return f"{_SCHEDULE}{schedule}"
+
+
+def schedule_of(origin: str) -> str | None:
+    """Tell which schedule asked for a run, None when none did."""
+    return origin.removeprefix(_SCHEDULE) if origin.startswith(_SCHEDULE) else None
 
 
 class RunQueue:
@@ -46,8 +56,8 @@ class RunQueue:
 
         Args:
             work: what it is to do.
-            priority: 0 to 100, the higher the sooner; it also goes first at the cap.
-            origin: who asks: ``api``, or ``schedule NAME``.
+            priority: the higher, the sooner; it also goes first at the cap.
+            origin: who asks: ``ORIGIN_API``, or what ``origin_of`` says.
             key: the same key is the same run, however often it comes.
             fingerprint: of all that came with the key.
 

@@ -14,8 +14,9 @@ from batchscan.config import Config
 from batchscan.connect import find_access, scope_name
 from batchscan.execution import Execution, Station
 from batchscan.lines import Lines
+from batchscan.metrics import Metrics
 from batchscan.session import Session, open_station
-from batchscan.stats import Stats
+from batchscan.stats import Meter, Stats
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +32,14 @@ class _Open(msgspec.Struct):
 
 
 class Stations:
-    """Opens stations when they are first asked for; ``close`` closes them all."""
+    """Opens stations when they are first asked for; ``close`` closes them all.
 
-    def __init__(self) -> None:
+    Args:
+        metrics: have a meter for each.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._open: dict[tuple[object, ...], _Open] = {}
         self._closing = asyncio.Event()
 
@@ -52,12 +58,17 @@ class Stations:
             BatchscanError: the station cannot be opened.
         """
         station, lines = await self._opened(config)
+        stats.meter = self.meter(config)
 
         def count(action: str) -> None:
             stats.requests[action] += 1
 
         own = msgspec.structs.replace(station, config=config, client=station.client.counting(count))
         return Session(own, Execution(own, stats, lines, priority))
+
+    def meter(self, config: Config) -> Meter:
+        """Find what counts over all runs of an endpoint and profile."""
+        return self._metrics.meter(scope_name(config), daily_budget=config.daily_budget)
 
     async def close(self) -> None:
         """Close all; what does not close in time is left behind."""
@@ -82,7 +93,7 @@ class Stations:
     async def _keep(self, config: Config, ready: "asyncio.Future[Station]") -> None:
         try:
             access = await asyncio.to_thread(find_access, config)
-            async with open_station(config, access, Stats()) as station:
+            async with open_station(config, access, Stats(meter=self.meter(config))) as station:
                 ready.set_result(station)
                 await self._closing.wait()
         except BaseException as error:

@@ -1,0 +1,102 @@
+"""The executor: carries out one run of the queue, from its beginning or from where it stopped."""
+
+import asyncio
+from pathlib import Path
+
+from batchscan.conclusion import Terms
+from batchscan.connect import EMBEDDED
+from batchscan.errors import NothingMatchedError
+from batchscan.gate import Gate
+from batchscan.ledger.queue import QueuedRun
+from batchscan.ledger.runs import Runs
+from batchscan.models import RunState
+from batchscan.report.summary import Summary, decode_summary
+from batchscan.service.orders import Orders
+from batchscan.service.stations import Stations
+from batchscan.session import REPORTS_DIRECTORY, Session
+from batchscan.stats import Stats
+
+
+class UnderWay:
+    """A run that is being carried out.
+
+    Attributes:
+        run: as it was when it began.
+        stats: how far it is.
+        cancelled: somebody asked for its end.
+        draining: nothing more of it is begun.
+    """
+
+    def __init__(self, run: QueuedRun) -> None:
+        self.run = run
+        self.stats = Stats()
+        self.cancelled = False
+        self.draining = False
+        self._session: Session | None = None
+
+    def attach(self, session: Session) -> None:
+        """Note what carries it out."""
+        self._session = session
+        if self.draining:
+            session.drain()
+
+    def drain(self) -> None:
+        """Begin nothing more of it."""
+        self.draining = True
+        if self._session is not None:
+            self._session.drain()
+
+    def cancel(self) -> None:
+        """End it."""
+        self.cancelled = True
+        self.drain()
+
+
+class Executor:
+    """Carries runs out, each in a session of its own.
+
+    Args:
+        runs: of the ledger.
+        stations: where they are carried out.
+        orders: knows their settings.
+    """
+
+    def __init__(self, runs: Runs, stations: Stations, orders: Orders) -> None:
+        self._runs = runs
+        self._stations = stations
+        self._orders = orders
+
+    async def execute(self, under_way: UnderWay) -> Summary:
+        """Carry a run out, as far as it gets.
+
+        Raises:
+            BatchscanError: it could not be finished; what was recorded stays recorded.
+        """
+        run, stats = under_way.run, under_way.stats
+        config = await asyncio.to_thread(self._orders.config, run.run_id, run.work)
+        stats.rate = config.create_rate
+        session = await self._stations.session(config, stats, run.priority)
+        under_way.attach(session)
+        terms = Terms(wait=run.work.wait, gate=Gate(fail_on=run.work.fail_on), budget=run.work.budget)
+        summary = await self._made(session, run, terms, config.state_dir / REPORTS_DIRECTORY)
+        if summary.billed_files and config.endpoint != EMBEDDED:
+            await session.note_quota()
+        return summary
+
+    async def _made(self, session: Session, run: QueuedRun, terms: Terms, reports: Path) -> Summary:
+        record = await self._runs.get(run.run_id)
+        if record is None:
+            await asyncio.to_thread(reports.mkdir, mode=0o700, exist_ok=True)
+            return await session.scan(
+                run.work.request,
+                terms,
+                spool=None,
+                output=reports / f"{run.run_id}.jsonl",
+                overwrite=False,
+                run_id=run.run_id,
+            )
+        if record.state is not RunState.COMPLETE:
+            return await session.resume(record, terms)
+        if record.summary is None:
+            raise NothingMatchedError("nothing to scan: the sources held no input")
+        return decode_summary(record.summary)  # a kill came before the queue was told

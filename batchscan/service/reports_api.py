@@ -1,0 +1,112 @@
+"""Reports by HTTP: in each format, written as they are sent."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final, Literal
+
+import msgspec
+from aiohttp import web
+from pydantic import Field
+
+from batchscan.errors import ReportError
+from batchscan.formats.registry import FORMATS
+from batchscan.ledger.runs import Runs
+from batchscan.models import ROW_SCHEMA
+from batchscan.publish import write_document
+from batchscan.service.documents import Order
+from batchscan.service.keys import READER
+from batchscan.service.operations import Answer, Operation, path_parameter, read_query
+from batchscan.service.problems import RefusedError
+from batchscan.service.runs_api import describe, find_run
+from batchscan.service.stream import stream
+from batchscan.trend import facts_of
+
+JSONL: Final = "jsonl"
+MEDIA: Final = {
+    JSONL: "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8",
+    "defectdojo": "application/json",
+    "html": "text/html; charset=utf-8",
+    "junit": "application/xml",
+    "markdown": "text/markdown; charset=utf-8",
+    "ocsf": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+    "sarif": "application/sarif+json",
+}
+"""What each format is sent as."""
+
+_UNFINISHED: Final = frozenset({"queued", "running"})
+
+FormatName = Literal["jsonl", "csv", "defectdojo", "html", "junit", "markdown", "ocsf", "parquet", "sarif"]
+
+
+class ReportQuery(Order):
+    """Which format."""
+
+    format: Annotated[FormatName, Field(description="Of the report.")] = "jsonl"
+
+
+async def get_report(request: web.Request) -> web.StreamResponse:
+    """Send the report of a run that is not under way."""
+    run_id = path_parameter(request, "run_id")
+    wanted = read_query(request, ReportQuery).format
+    listed = await find_run(request, run_id)
+    state, record = describe(request, listed).state, listed.record
+    if state in _UNFINISHED:
+        raise RefusedError(
+            409, f"run {run_id} is {state}; its report is whole when it has ended", code="not-ended"
+        )
+    if record is None or not await asyncio.to_thread(record.report.is_file):
+        raise RefusedError(404, f"run {run_id} has no report: it ended before, or the file is gone")
+    write: Any
+    if wanted == JSONL:
+        suffix = ".jsonl"
+        write = partial(_copy, record.report, run_id)
+    else:
+        suffix = FORMATS[wanted].suffix
+        facts = await facts_of(Runs(request.app[READER]), record)
+        write = partial(_write, record.report, wanted, record.state, facts)
+    disposition = f'attachment; filename="{run_id}{suffix}"'
+    return await stream(
+        request, write, content_type=MEDIA[wanted], headers={"Content-Disposition": disposition}
+    )
+
+
+def _write(report: Path, name: str, state: str, facts: Any, file: BinaryIO) -> None:  # noqa: ANN401 - see facts_of
+    write_document(report, name, file, state=state, run=facts)
+
+
+def _copy(report: Path, run_id: str, file: BinaryIO) -> None:
+    """Copy whole rows of this run, and nothing that somebody has put in the file's place."""
+    start = msgspec.json.encode({"schema": ROW_SCHEMA, "run_id": run_id})[:-1]
+    try:
+        with report.open("rb") as rows:
+            for row in rows:
+                if not row.startswith(start):
+                    raise ReportError(f"{report}: is not the report of run {run_id} any more")
+                if row.endswith(b"\n"):
+                    file.write(row)
+    except OSError as error:
+        raise ReportError(f"{report}: cannot be read ({error.strerror})") from error
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/runs/{run_id}/report",
+        name="getReport",
+        summary="Read the report of a run",
+        about="`jsonl` is the record, one row for each input; the others are made of it.",
+        handler=get_report,
+        query=ReportQuery,
+        answers={
+            200: Answer(
+                what="The report.",
+                media=tuple(dict.fromkeys(MEDIA.values())),
+                headers={"Content-Disposition": "a name for the file"},
+            )
+        },
+        refusals={409: "The run has not ended.", 502: "The report cannot be read."},
+    ),
+)
