@@ -192,11 +192,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         counts: inputs by what became of them.
         fresh: findings that were not known before, by verdict.
+        fresh_over_finding: those of them that took the place of another finding: it has other content now.
         worse, milder: changed verdicts by direction.
         gone_findings: what is gone and was malicious or suspicious.
         moved: inputs whose content was elsewhere before; copies are not among them.
         copies_added, copies_removed: inputs whose content is also elsewhere, on both sides.
         undecided: inputs that have no verdict now, so that nobody can say what they are.
+        notable: items that a person should see; the rest is still there, or benign.
         warnings: what makes the comparison weaker than it looks, as sentences.
         worst: the worst findings that are fresh, worst first; the command's JSON has all items instead.
     """
@@ -206,6 +208,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     after: SideFacts
     counts: dict[Change, int]
     fresh: dict[RiskLevel, int]
+    fresh_over_finding: int
     worse: int
     milder: int
     gone_findings: int
@@ -213,6 +216,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     copies_added: int
     copies_removed: int
     undecided: int
+    notable: int
     warnings: tuple[str, ...]
     worst: tuple[Item, ...] = ()
 

@@ -12,6 +12,7 @@ from typing import Annotated, Final, NoReturn, cast
 import typer
 
 from batchscan import __version__
+from batchscan.cli_compare import compare
 from batchscan.cli_decisions import decide
 from batchscan.cli_inquiries import config_app, doctor, quota
 from batchscan.cli_reports import report
@@ -373,6 +374,7 @@ app.command()(doctor)
 app.command()(rescan)
 app.command()(explain)
 app.command()(report)
+app.command()(compare)
 app.command()(decide)
 app.command()(serve)
 

@@ -37,16 +37,15 @@ WORST_LIMIT: Final = 10
 """How many of the worst fresh findings a comparison holds, unless told otherwise."""
 
 _SIGHTS: Final = (Sight.BENIGN, Sight.SUSPICIOUS, Sight.MALICIOUS)
-_URGENCY: Final = (
-    Change.NEW,
-    Change.UNKNOWN,
-    Change.CHANGED_VERDICT,
-    Change.CHANGED_RULES,
-    Change.FIXED,
-    Change.GONE,
-    Change.STILL_THERE,
-)
-
+_FRESH_MALICIOUS, _FRESH, _NOTABLE, _QUIET = 0, 1, 7, 8
+_URGENCY: Final = {
+    Change.UNKNOWN: 2,
+    Change.CHANGED_VERDICT: 3,
+    Change.CHANGED_RULES: 4,
+    Change.FIXED: 5,
+    Change.GONE: 6,
+    Change.STILL_THERE: _QUIET,
+}
 
 _encode = msgspec.msgpack.Encoder().encode
 _Told = tuple[Change, Direction | None, bool, Place, Content]
@@ -66,7 +65,11 @@ class Compared:
 
     def items(self) -> Iterator[Item]:
         """Yield all that is not ``COUNTED_ONLY``: what is fresh first, the worst of it first."""
-        return map(_item, self._workspace.kept())
+        return map(_item, self._workspace.kept(_QUIET))
+
+    def notable(self) -> Iterator[Item]:
+        """Yield what a person should see, in the same order: not what is still there or gone and benign."""
+        return map(_item, self._workspace.kept(_NOTABLE))
 
 
 @contextmanager
@@ -82,7 +85,7 @@ def compare(before: Side, after: Side, *, worst: int = WORST_LIMIT) -> Iterator[
         tally = _Tally(facts[0], facts[1])
         for pair in workspace.pairs():
             tally.add(pair, workspace)
-        fresh = islice((item for item in map(_item, workspace.kept()) if item.fresh), worst)
+        fresh = map(_item, islice(workspace.kept(_FRESH), worst))
         yield Compared(tally.comparison(tuple(fresh)), workspace)
 
 
@@ -103,10 +106,12 @@ class _Tally:
         self._before, self._after = before, after
         self._counts: Counter[Change] = Counter()
         self._fresh: Counter[int] = Counter()
+        self._fresh_over_finding = 0
         self._directions: Counter[Direction] = Counter()
         self._places: Counter[Place] = Counter()
         self._gone_findings = 0
         self._undecided = 0
+        self._notable = 0
 
     def add(self, pair: Pair, workspace: Workspace) -> None:
         before = _sight(pair.before, pair.before_rank, self._before)
@@ -120,11 +125,13 @@ class _Tally:
         direction = direction_of(after) if change is Change.CHANGED_VERDICT else None
         if fresh:
             self._fresh[pair.after_rank or 0] += 1
+            self._fresh_over_finding += before in FINDINGS and pair.content is Content.CHANGED
         if direction is not None:
             self._directions[direction] += 1
         self._gone_findings += change is Change.GONE and before in FINDINGS
         self._undecided += after in {Sight.NO_VERDICT, Sight.UNSEEN}
-        urgency = 2 - (pair.after_rank or 0) if fresh else 3 + _URGENCY.index(change)
+        urgency = _urgency(change, before, after, fresh=fresh)
+        self._notable += urgency <= _NOTABLE
         workspace.keep(pair, urgency, _encode((change, direction, fresh, pair.place, pair.content)))
 
     def comparison(self, worst: tuple[Item, ...]) -> Comparison:
@@ -133,6 +140,7 @@ class _Tally:
             after=self._after,
             counts={change: self._counts[change] for change in Change},
             fresh={RiskLevel.MALICIOUS: self._fresh[2], RiskLevel.SUSPICIOUS: self._fresh[1]},
+            fresh_over_finding=self._fresh_over_finding,
             worse=self._directions[Direction.WORSE],
             milder=self._directions[Direction.MILDER],
             gone_findings=self._gone_findings,
@@ -140,9 +148,17 @@ class _Tally:
             copies_added=self._places[Place.COPY_ADDED],
             copies_removed=self._places[Place.COPY_REMOVED],
             undecided=self._undecided,
+            notable=self._notable,
             warnings=tuple(warnings(self._before, self._after)),
             worst=worst,
         )
+
+
+def _urgency(change: Change, before: Sight, after: Sight, *, fresh: bool) -> int:
+    if fresh:
+        return _FRESH_MALICIOUS if after is Sight.MALICIOUS else _FRESH
+    quiet = change is Change.GONE and before is Sight.BENIGN
+    return _QUIET if quiet else _URGENCY[change]
 
 
 def _sight(number: int | None, rank: int | None, facts: SideFacts) -> Sight:

@@ -13,6 +13,7 @@ from batchscan.errors import UsageError
 from batchscan.gate import LEVELS, Gate
 from batchscan.ledger.runs import RunRecord, Runs
 from batchscan.models import RiskLevel
+from batchscan.previous import report_of
 from batchscan.session import LEDGER_FILE, open_state
 from batchscan.suppressions import Suppressions
 
@@ -89,7 +90,7 @@ def _report(config: Config, name: str) -> Path:
             f"--baseline: {name!r} is neither a report nor a run in {config.state_dir}; `batchscan status`"
             " lists the runs"
         )
-    return record.report
+    return report_of(record)
 
 
 async def _run(config: Config, run_id: str) -> RunRecord | None:

@@ -78,7 +78,10 @@ WHERE r.id BETWEEN ? AND ? ORDER BY r.id
 _KEEP = """
 INSERT INTO item SELECT ?, ?, ?, ?, ifnull(score, 101), path, ? FROM input WHERE id = ?
 """
-_KEPT = "SELECT before, after, told FROM item ORDER BY urgency, rank DESC, score, path, before, after"
+_KEPT = """
+SELECT before, after, told FROM item WHERE urgency <= ?
+ORDER BY urgency, rank DESC, score, path, before, after
+"""
 _LOOK_UP = """
 SELECT s.name, i.path, i.line, i.digest, i.rank, i.score, i.more
 FROM input i JOIN source s ON s.id = i.source WHERE i.id = ?
@@ -140,14 +143,14 @@ class Workspace:
         yield from self._alone(1)
 
     def keep(self, pair: Pair, urgency: int, told: bytes) -> None:
-        """Note a pair, for ``kept``."""
+        """Note a pair, for ``kept``; the lower the urgency, the earlier."""
         shown = pair.before if pair.after is None or pair.place is Place.COPY_REMOVED else pair.after
         rank = max(pair.before_rank or 0, pair.after_rank or 0)
         self._database.execute(_KEEP, (pair.before, pair.after, urgency, rank, told, shown))
 
-    def kept(self) -> Iterator[tuple[Input | None, Input | None, bytes]]:
-        """Yield what was kept: by urgency, then the worst verdict, then score and path."""
-        with closing(self._database.execute(_KEPT)) as found:
+    def kept(self, urgency: int) -> Iterator[tuple[Input | None, Input | None, bytes]]:
+        """Yield what was kept, to this urgency: by urgency, then the worst verdict, then score and path."""
+        with closing(self._database.execute(_KEPT, (urgency,))) as found:
             for before, after, told in found:
                 yield self._look_up(before), self._look_up(after), told
 

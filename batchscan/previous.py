@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 
-from batchscan.errors import BatchscanError
+from batchscan.errors import BatchscanError, UsageError
 from batchscan.ledger.runs import RunRecord, Runs
 from batchscan.report.lines import read_rows
 
@@ -31,6 +31,21 @@ async def previous_run(
             return found
         before = found
     return None
+
+
+def report_of(record: RunRecord) -> Path:
+    """Return the report of a run, once it is seen that no other run has written over it. Blocks.
+
+    Raises:
+        UsageError: it holds the rows of another run.
+    """
+    holds = run_of(record.report)
+    if holds not in {None, record.run_id}:
+        raise UsageError(
+            f"run {record.run_id} has no report: {record.report} holds the rows of run {holds}; name that"
+            " file if it is meant, and give each run an --output of its own"
+        )
+    return record.report
 
 
 def run_of(report: Path) -> str | None:

@@ -17,6 +17,7 @@ from batchscan.gate_options import GateOptions
 from batchscan.ledger.runs import RunRecord, Runs
 from batchscan.lookback import look_back
 from batchscan.models import RunState
+from batchscan.previous import report_of, run_of
 from batchscan.publish import name_documents, publish, survey
 from batchscan.report.gate import gate_lines
 from batchscan.report.survey import Survey
@@ -90,24 +91,27 @@ def _is_incomplete(found: Survey, state: RunState | None) -> bool:
 
 
 async def locate(config: Config, name: str | None) -> Located:
-    """Find a report by its file, by its run, or the latest run's.
+    """Find a report by its file, by its run, or the latest run's; the run is the one that wrote its rows.
 
     Raises:
-        UsageError: there is none such.
+        UsageError: there is none such, or the run's report holds the rows of another run.
     """
     file = None if name is None else await asyncio.to_thread(_existing, name)
     if file is not None:
         if not has_ledger(config):
             return Located(file, None)
+        run_id = await asyncio.to_thread(run_of, file)
         async with open_state(config) as ledger:
-            return Located(file, await Runs(ledger).latest_for_report(file))
+            runs = Runs(ledger)
+            known = runs.latest_for_report(file) if run_id is None else runs.get(run_id)
+            return Located(file, await known)
     record = None
     if has_ledger(config):
         async with open_state(config) as ledger:
             runs = Runs(ledger)
             record = await runs.get(name) if name is not None else next(iter(await runs.latest(1)), None)
     if record is not None:
-        return Located(record.report, record)
+        return Located(await asyncio.to_thread(report_of, record), record)
     if name is None:
         raise UsageError(f"no runs yet in {config.state_dir}: name a report")
     raise UsageError(

@@ -150,10 +150,11 @@ async def test_a_report_of_a_run_that_has_not_ended_is_incomplete(lab: Lab) -> N
             ledger.execute("UPDATE run SET state = 'interrupted'")
             ledger.commit()
     assert done.code == 0
-    known, unknown = await asyncio.gather(
+    known, copied, unknown = await asyncio.gather(
         lab.run("report", lab.report, "--fail-on-incomplete"),
         lab.run("report", other, "--fail-on-incomplete"),
+        lab.run("report", other, "--fail-on-incomplete", "--state-dir", "elsewhere"),
     )
-    assert (known.code, unknown.code) == (3, 0)
+    assert (known.code, copied.code, unknown.code) == (3, 3, 0), "the rows say whose they are"
     assert "state=interrupted" in known.err or '"interrupted"' in known.err
     assert "not known here" in unknown.err
