@@ -4,9 +4,9 @@ Times are RFC 3339 in UTC, sizes are bytes. Additions are no break: whoever read
 not know; what comes in may hold nothing that is not named here.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from batchscan.ledger.queue import COMMAND_LINE, Listed, QueuedRun
 from batchscan.ledger.runs import RunRecord
@@ -55,24 +55,50 @@ class ProblemDocument(Document):
     errors: tuple[Fault, ...] = ()
 
 
-class RescanOrder(Order):
-    """What to submit again of what the ledger knows; `value` is the engine version or the verdict."""
+class _Sampled(Order):
+    sample: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="Submit so many first, chosen by chance, and leave the rest pending."
+    )
 
-    which: Literal["engine-before", "expired", "failed", "verdict", "all"]
-    value: Annotated[str, Field(max_length=64)] | None = None
-    sample: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.which == "engine-before" and not (self.value or "").isascii():
-            raise ValueError("value: an engine version is a number")
-        if self.which == "engine-before" and not (self.value or "").isdecimal():
-            raise ValueError("value: an engine version is a number")
-        if self.which == "verdict" and self.value not in ("malicious", "suspicious", "benign"):
-            raise ValueError("value: a verdict is malicious, suspicious or benign")
-        if self.which not in ("engine-before", "verdict") and self.value is not None:
-            raise ValueError(f"value: {self.which} takes none")
-        return self
+class RescanOlder(_Sampled):
+    """What an engine with a lower number judged."""
+
+    which: Literal["engine-before"]
+    value: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$", examples=["20260501"])]
+
+
+class RescanVerdict(_Sampled):
+    """What has this verdict."""
+
+    which: Literal["verdict"]
+    value: Level
+
+
+class RescanOther(_Sampled):
+    """What has expired, what was given up without a verdict, or all."""
+
+    which: Literal["expired", "failed", "all"]
+    value: None = None
+
+
+_ONE_THING: Final[list[JsonValue]] = [
+    {
+        "anyOf": [
+            {"required": ["sources"], "properties": {"sources": {"minItems": 1}}},
+            {"required": ["manifests"], "properties": {"manifests": {"minItems": 1}}},
+        ],
+        "properties": {"rescan": {"type": "null"}},
+    },
+    {
+        "required": ["rescan"],
+        "properties": {
+            "rescan": {"type": "object"},
+            **{name: {"maxItems": 0} for name in ("sources", "manifests", "include", "exclude")},
+        },
+    },
+]
+"""Of an order, in the words of JSON Schema; the validator says it in those of a person."""
 
 
 class RunOrder(Order):
@@ -86,7 +112,7 @@ class RunOrder(Order):
     manifests: Annotated[tuple[Name, ...], Field(max_length=1000, strict=False)] = ()
     include: Annotated[tuple[Name, ...], Field(max_length=100, strict=False)] = ()
     exclude: Annotated[tuple[Name, ...], Field(max_length=100, strict=False)] = ()
-    rescan: RescanOrder | None = None
+    rescan: Annotated[RescanOlder | RescanVerdict | RescanOther, Field(discriminator="which")] | None = None
     endpoint: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
         default=None, description="One that the service's settings file names; by default the service's own."
     )
@@ -94,6 +120,8 @@ class RunOrder(Order):
     budget: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     wait: bool = True
     fail_on: Literal["malicious", "suspicious"] | None = None
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": _ONE_THING})
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:

@@ -14,7 +14,7 @@ from batchscan.errors import UsageError
 from batchscan.ledger.chosen import Selection
 from batchscan.ledger.queue import Work
 from batchscan.ledger.runs import RunRequest
-from batchscan.service.roots import Roots
+from batchscan.service.roots import OutsideRootsError, Roots
 from batchscan.settings import Recorded, Settled, settle
 
 _DIRECTORY = "/"
@@ -32,6 +32,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str | None = None
     profile: str | None = None
     settings: Mapping[str, Any] = {}
+
+
+class NoSuchEndpointError(UsageError):
+    """A target names an endpoint that the settings file does not."""
 
 
 class Orders:
@@ -123,7 +127,7 @@ class Orders:
             UsageError: something is wrong with it.
         """
         if confined and not self._roots.real:
-            raise UsageError("this service scans no files on a caller's word: see its [service] roots")
+            raise OutsideRootsError("this service scans no files on a caller's word: see its [service] roots")
         roots = self._roots.real if confined else None
         return msgspec.structs.replace(self._request(target), rescan=selection, sample=sample, roots=roots)
 
@@ -144,7 +148,7 @@ class Orders:
         if target != Target():
             if target.endpoint is not None and target.endpoint not in self.endpoints:
                 known = ", ".join(self.endpoints)
-                raise UsageError(f"endpoint: {target.endpoint!r} is not one of {known}")
+                raise NoSuchEndpointError(f"endpoint: {target.endpoint!r} is not one of {known}")
             given = {"endpoint": target.endpoint, "profile": target.profile, **target.settings}
             flags = self._flags | {name: value for name, value in given.items() if value is not None}
             settled = settle(flags)

@@ -9,18 +9,19 @@ import msgspec
 from aiohttp import web
 from pydantic import Field
 
+from batchscan.config import Config
 from batchscan.errors import ReportError
 from batchscan.formats.registry import FORMATS
-from batchscan.ledger.runs import Runs
+from batchscan.ledger.runs import RunRecord
+from batchscan.lookback import look_back
 from batchscan.models import ROW_SCHEMA
 from batchscan.publish import write_document
 from batchscan.service.documents import Order
-from batchscan.service.keys import READER
+from batchscan.service.keys import SETTLED
 from batchscan.service.operations import Answer, Operation, path_parameter, read_query
 from batchscan.service.problems import RefusedError
 from batchscan.service.runs_api import describe, find_run
 from batchscan.service.stream import stream
-from batchscan.trend import facts_of
 
 JSONL: Final = "jsonl"
 MEDIA: Final = {
@@ -65,16 +66,16 @@ async def get_report(request: web.Request) -> web.StreamResponse:
         write = partial(_copy, record.report, run_id)
     else:
         suffix = FORMATS[wanted].suffix
-        facts = await facts_of(Runs(request.app[READER]), record)
-        write = partial(_write, record.report, wanted, record.state, facts)
+        write = partial(_write, request.app[SETTLED].config, record, wanted)
     disposition = f'attachment; filename="{run_id}{suffix}"'
     return await stream(
         request, write, content_type=MEDIA[wanted], headers={"Content-Disposition": disposition}
     )
 
 
-def _write(report: Path, name: str, state: str, facts: Any, file: BinaryIO) -> None:  # noqa: ANN401 - see facts_of
-    write_document(report, name, file, state=state, run=facts)
+def _write(config: Config, record: RunRecord, name: str, file: BinaryIO) -> None:
+    past = look_back(config, record.report, record) if FORMATS[name].looks_back else None
+    write_document(record.report, name, file, state=record.state, run=past)
 
 
 def _copy(report: Path, run_id: str, file: BinaryIO) -> None:

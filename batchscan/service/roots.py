@@ -50,8 +50,7 @@ class Roots:
             name: an absolute path without ``..``.
 
         Raises:
-            OutsideRootsError: it is not below a root, or not there.
-            UsageError: it is no such path.
+            OutsideRootsError: it is no such path, not below a root, or not there.
         """
         raw = _checked(name)
         if not self._names:
@@ -80,16 +79,18 @@ def _checked(name: str) -> bytes:
     try:
         raw = os.fsencode(name)
     except UnicodeEncodeError as error:
-        raise UsageError("a path cannot hold such a character") from error
+        raise OutsideRootsError("a path cannot hold such a character") from error
     shown = display_path(raw[:_LONGEST])
     if b"\0" in raw:
-        raise UsageError("a path cannot hold a NUL byte")
+        raise OutsideRootsError("a path cannot hold a NUL byte")
     if len(raw) > _LONGEST:
-        raise UsageError(f"a path is at most {_LONGEST} bytes long")
+        raise OutsideRootsError(f"a path is at most {_LONGEST} bytes long")
     if not raw.startswith(b"/"):
-        raise UsageError(f"{shown!r} is not absolute; the service has no directory that it could start from")
+        raise OutsideRootsError(
+            f"{shown!r} is not absolute; the service has no directory that it could start from"
+        )
     if b".." in raw.split(b"/"):
-        raise UsageError(f"{shown!r}: write the path without ..")
+        raise OutsideRootsError(f"{shown!r}: write the path without ..")
     return raw
 
 

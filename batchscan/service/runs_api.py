@@ -25,7 +25,7 @@ from batchscan.service.operations import (
     read_body,
     read_query,
 )
-from batchscan.service.orders import Orders, Target
+from batchscan.service.orders import NoSuchEndpointError, Orders, Target
 from batchscan.service.problems import RefusedError
 from batchscan.service.queue import ORIGIN_API
 from batchscan.service.roots import OutsideRootsError
@@ -40,7 +40,7 @@ class RunQuery(Order):
 
     limit: Annotated[int, Field(ge=1, le=100, strict=False)] = 20
     before: RunId | None = Field(default=None, description="The `next` of the page before.")
-    state: tuple[State, ...] = ()
+    state: Annotated[tuple[State, ...], Field(max_length=10, strict=False)] = ()
     origin: Annotated[str, Field(max_length=255)] | None = None
 
 
@@ -81,7 +81,9 @@ async def create_run(request: web.Request) -> web.Response:
     try:
         wanted = await asyncio.to_thread(_request, request.app[ORDERS], order)
     except OutsideRootsError as error:
-        raise RefusedError(422, str(error), code="outside-roots") from error
+        raise RefusedError(403, str(error), code="outside-roots") from error
+    except NoSuchEndpointError as error:
+        raise RefusedError(404, str(error), code="no-such-endpoint") from error
     fail_on = None if order.fail_on is None else RiskLevel(order.fail_on)
     work = Work(request=wanted, wait=order.wait, fail_on=fail_on, budget=order.budget)
     try:
@@ -171,7 +173,12 @@ OPERATIONS: Final = (
                 },
             )
         },
-        refusals={409: "The key came with another body before.", 415: "Not application/json."},
+        refusals={
+            403: "A source is not below a root, or a page of another origin sent it.",
+            404: "There is no such endpoint.",
+            409: "The key came with another body before.",
+            415: "Not application/json.",
+        },
     ),
     Operation(
         method="GET",

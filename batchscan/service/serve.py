@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 _LOCK: Final = "serve.lock"
 _HANDLERS_S: Final = 0.5
 _BACKLOG: Final = 1024
+_LONGEST_LINE: Final = 64 * 1024
+"""Of a request: a path of 4096 characters, each of which may be written with twelve, and then some."""
 
 
 def check_exposure(service: ServiceConfig) -> None:
@@ -62,7 +64,9 @@ async def serve(flags: Mapping[str, Any], settled: Settled, service: ServiceConf
     await asyncio.to_thread(prepare_state_dir, settled.config.state_dir)
     with _alone(settled.config.state_dir), drain_then_abort(drain, abort.set):
         app = await asyncio.to_thread(make_app, flags, settled, service)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_HANDLERS_S)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=_HANDLERS_S, max_line_size=_LONGEST_LINE
+        )
         try:
             await runner.setup()
             url = await _listen(runner, service)
