@@ -42,7 +42,24 @@ def _queue_runs(connection: Connection) -> None:
     )
 
 
-STEPS: Mapping[int, Step] = {1: _keep_summaries, 2: _queue_runs}
+def _keep_schedules(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        """CREATE TABLE schedule (
+            name TEXT NOT NULL,
+            rule TEXT NOT NULL,
+            decided_until FLOAT NOT NULL,
+            next_at FLOAT,
+            last_due FLOAT,
+            last_run TEXT,
+            missed INTEGER NOT NULL,
+            skipped INTEGER NOT NULL,
+            skipped_due FLOAT,
+            PRIMARY KEY (name)
+        ) WITHOUT ROWID"""
+    )
+
+
+STEPS: Mapping[int, Step] = {1: _keep_summaries, 2: _queue_runs, 3: _keep_schedules}
 
 
 def upgrade(connection: Connection, version: int, newest: int) -> None:

@@ -116,6 +116,54 @@ class KeyReusedError(UsageError):
         self.run_id = run_id
 
 
+class Enqueued(msgspec.Struct, frozen=True):
+    """A run that is to be put into the line; ``key`` is its idempotency key, bound to ``fingerprint``."""
+
+    run_id: str
+    work: Work
+    priority: int
+    origin: str
+    key: str | None = None
+    fingerprint: bytes | None = None
+
+
+def enqueue(connection: Connection, new: Enqueued, *, now: float) -> tuple[QueuedRun, bool]:
+    """Put a run into the line; call inside a ledger write, together with what must come with it.
+
+    Returns:
+        The run, or the one that is there with this key, and whether it is new.
+
+    Raises:
+        KeyReusedError: the key is known with another fingerprint.
+    """
+    if new.key is not None:
+        known = connection.execute(_SELECTED.where(queue.c.idempotency_key == new.key)).one_or_none()
+        if known is not None:
+            if known.fingerprint != new.fingerprint:
+                raise KeyReusedError(known.run_id)
+            return _queued(known), False
+    values = {
+        "run_id": new.run_id,
+        "state": QueueState.QUEUED,
+        "priority": new.priority,
+        "origin": new.origin,
+        # the standard library escapes the lone surrogates of names that are not UTF-8
+        "work": json.dumps(msgspec.to_builtins(new.work)),
+        "queued_at": now,
+        "cancelled": False,
+        "idempotency_key": new.key,
+        "fingerprint": new.fingerprint,
+    }
+    connection.execute(insert(queue).values(values))
+    return _queued(connection.execute(_SELECTED.where(queue.c.run_id == new.run_id)).one()), True
+
+
+def open_origins(connection: Connection) -> set[str]:
+    """Name those whose runs wait for their turn or are under way."""
+    statement = select(queue.c.origin).where(queue.c.state.in_(_OPEN)).distinct()
+    return set(connection.execute(statement).scalars())
+
+
 class Queue:
     """The ``queue`` table."""
 
@@ -141,30 +189,8 @@ class Queue:
         Raises:
             KeyReusedError: the key is known with another fingerprint.
         """
-        values = {
-            "run_id": run_id,
-            "state": QueueState.QUEUED,
-            "priority": priority,
-            "origin": origin,
-            # the standard library escapes the lone surrogates of names that are not UTF-8
-            "work": json.dumps(msgspec.to_builtins(work)),
-            "queued_at": now,
-            "cancelled": False,
-            "idempotency_key": key,
-            "fingerprint": fingerprint,
-        }
-
-        def add(connection: Connection) -> tuple[QueuedRun, bool]:
-            if key is not None:
-                known = connection.execute(_SELECTED.where(queue.c.idempotency_key == key)).one_or_none()
-                if known is not None:
-                    if known.fingerprint != fingerprint:
-                        raise KeyReusedError(known.run_id)
-                    return _queued(known), False
-            connection.execute(insert(queue).values(values))
-            return _queued(connection.execute(_SELECTED.where(queue.c.run_id == run_id)).one()), True
-
-        return await self._ledger.write(add)
+        new = Enqueued(run_id, work, priority, origin, key, fingerprint)
+        return await self._ledger.write(lambda c: enqueue(c, new, now=now))
 
     async def get(self, run_id: str) -> QueuedRun | None:
         """Find a run of the queue by its id."""

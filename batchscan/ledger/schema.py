@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x62736331
 """Marks a SQLite file as ours (``bsc1``), so that another program's file is never written to."""
 
@@ -245,6 +245,22 @@ Index(
     queue.c.priority,
     queue.c.id,
     sqlite_where=queue.c.state.in_(("queued", "running")),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("rule", Text, nullable=False, comment="cron expression and zone: another rule begins anew"),
+    Column("decided_until", Float, nullable=False, comment="due times up to here had their run, or will not"),
+    Column("next_at", Float, comment="the first due time after that; NULL while it is switched off"),
+    Column("last_due", Float, comment="the due time that was run last"),
+    Column("last_run", Text, comment="its run"),
+    Column("missed", Integer, nullable=False, comment="due times that passed while nothing was up"),
+    Column("skipped", Integer, nullable=False, comment="those that came while the run before was not over"),
+    Column("skipped_due", Float, comment="the last of them"),
+    sqlite_with_rowid=False,
+    comment="how far the schedules of the settings file came",
 )
 
 seen = Table(

@@ -71,7 +71,7 @@ class Schedule(BaseModel):
     suppressions: Place | None = None
     reports: Texts = ()
     reports_dir: Place | None = None
-    priority: Annotated[WholeNumber, Field(ge=-100, le=100)] = 0
+    priority: Annotated[WholeNumber, Field(ge=0, le=100)] = 10
     enabled: StrictBool = True
     catch_up: StrictBool = True
     watch: StrictBool = False

@@ -21,7 +21,7 @@ LAYERS = (
     "api.signer",
     "api.client",
     "ledger.owners ledger.slots ledger.standing ledger.store",
-    "ledger.chosen ledger.verdicts",
+    "ledger.chosen ledger.schedules ledger.verdicts",
     "ledger.budget ledger.queries ledger.runs",
     "ledger.admission ledger.backlog ledger.gauges ledger.history ledger.queue ledger.verify ledger.waiting",
     "ledger.scans metrics",
@@ -41,6 +41,8 @@ LAYERS = (
     "decisions.deciding",
     "decisions.making",
     "schedules.schedule",
+    "schedules.turn",
+    "schedules.timekeeper",
     "settings_file",
     "settings",
     "baseline previous publish",
@@ -86,7 +88,8 @@ ROOMS = {
     "api": "errors models",
     "ledger": "errors models",
     "report": "errors models stats logs",
-    "schedules": "errors models config api.endpoints formats.registry ledger.chosen",
+    "schedules": "errors models config api.endpoints formats.registry ledger.chosen ledger.queue"
+    " ledger.schedules ledger.store",
     "formats": "errors models advice changes suppressions suppressions_file pages.charts pages.rendering "
     "report.lines report.rows report.summary report.survey report.tally report.text",
     "decisions": "errors models report.lines report.replaced report.rows suppressions toml_document",
