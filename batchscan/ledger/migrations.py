@@ -57,6 +57,17 @@ def _keep_schedules(connection: Connection) -> None:
             PRIMARY KEY (name)
         ) WITHOUT ROWID"""
     )
+    connection.exec_driver_sql(
+        """CREATE TABLE aftermath (
+            run_id TEXT NOT NULL,
+            schedule TEXT NOT NULL,
+            "plan" TEXT NOT NULL,
+            steps TEXT,
+            done_at FLOAT,
+            PRIMARY KEY (run_id)
+        ) WITHOUT ROWID"""
+    )
+    connection.exec_driver_sql("CREATE INDEX aftermath_owed ON aftermath (run_id) WHERE steps IS NULL")
 
 
 STEPS: Mapping[int, Step] = {1: _keep_summaries, 2: _queue_runs, 3: _keep_schedules}

@@ -263,6 +263,19 @@ schedule = Table(
     comment="how far the schedules of the settings file came",
 )
 
+aftermath = Table(
+    "aftermath",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("schedule", Text, nullable=False, comment="whose run it is"),
+    Column("plan", Text, nullable=False, comment="JSON: what is to follow, as it was asked for; no secret"),
+    Column("steps", Text, comment="JSON: what was done and what failed; NULL while it is owed"),
+    Column("done_at", Float),
+    sqlite_with_rowid=False,
+    comment="what follows runs of schedules once they are over",
+)
+Index("aftermath_owed", aftermath.c.run_id, sqlite_where=aftermath.c.steps.is_(None))
+
 seen = Table(
     "seen",
     metadata,
