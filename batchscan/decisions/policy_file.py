@@ -12,6 +12,7 @@ from batchscan.toml_document import Purpose, read_toml, unknown_key
 _PURPOSE: Final = Purpose("a policy", "--policy")
 _HIGHEST_SCORE: Final = 100
 _LONGEST_GRACE_DAYS: Final = 90
+_LARGEST_ENGINE: Final = 2**63
 _NO_TABLE: Final = "not a table; write [{}]"
 
 TABLES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -60,7 +61,10 @@ def _toml(value: object) -> str:
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, frozenset):
         return f"[{', '.join(map(_toml, sorted(value)))}]"
-    return json.dumps(value)  # numbers, truth and texts are written alike
+    # numbers, truth and texts are written alike, but for what JSON puts into pairs, or does not escape
+    text = json.dumps(value, ensure_ascii=False)
+    plain = (char if char.isascii() and char.isprintable() else f"\\U{ord(char):08x}" for char in text)
+    return "".join(plain)
 
 
 def _wrong(document: Mapping[str, Any]) -> Iterator[str]:
@@ -108,7 +112,8 @@ def _list_fault(value: object, known: tuple[str, ...] | None) -> str | None:
 
 def _engine_fault(value: object) -> str | None:
     sound = isinstance(value, dict) and all(
-        isinstance(number, int) and not isinstance(number, bool) for number in value.values()
+        isinstance(number, int) and not isinstance(number, bool) and abs(number) < _LARGEST_ENGINE
+        for number in value.values()
     )
     return None if sound else "must be a table of engine versions, as { intl = 20260501 }"
 

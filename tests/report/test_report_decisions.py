@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_samples import judged, rows, unjudged
 
@@ -113,6 +113,7 @@ def nights(tmp_path: Path) -> Nights:
     return Nights(tmp_path)
 
 
+@settings(deadline=None)
 @given(
     made=st.lists(st.sampled_from(Outcome).flatmap(rows), min_size=1, max_size=4),
     policy=st.builds(

@@ -1,15 +1,18 @@
 """The policy: what its file may say, and what it says of a row."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from report_samples import judged, unjudged
 
 from batchscan.decisions.policy import Policy
-from batchscan.decisions.policy_file import read_policy, show_policy
+from batchscan.decisions.policy_file import TABLES, read_policy, show_policy
 from batchscan.decisions.ruling import rule
 from batchscan.errors import UsageError
 from batchscan.models import Outcome, RiskLevel, Row, Rule
@@ -139,6 +142,7 @@ def test_until_when_a_ruling_holds() -> None:
         ("judges.embedded_may_allow = 1", "judges.embedded_may_allow: must be true or false"),
         ("judges.minimum_engine = 3", "judges.minimum_engine: must be a table of engine versions"),
         ("judges.minimum_engine = {intl = true}", "judges.minimum_engine: must be a table of engine"),
+        ("judges.minimum_engine = {intl = 9223372036854775808}", "judges.minimum_engine: must be a table"),
         ("grace.days = -1", "grace.days: must be a whole number from 0 to 90"),
         ("grace.days = 91", "grace.days: must be a whole number from 0 to 90"),
         ("grace", "not TOML"),
@@ -149,6 +153,48 @@ def test_what_a_policy_cannot_say(text: str, told: str, tmp_path: Path) -> None:
         policy(text, tmp_path)
     assert told in str(refused.value)
     assert str(refused.value).startswith(f"{tmp_path / 'policy.toml'}: ")
+
+
+VALUES = st.recursive(
+    st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["allow", "block", "malicious"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([f"{table}.{key}" for table, keys in TABLES.items() for key in keys]),
+        VALUES,
+        max_size=4,
+    )
+)
+def test_any_value_is_taken_or_refused_in_words(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
+) -> None:
+    def toml(value: object) -> str:
+        if isinstance(value, dict):
+            return "{" + ",".join(f"{toml(k)} = {toml(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ",".join(map(toml, value)) + "]"
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}.get(text, text)
+
+    text = "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text(text)
+    try:
+        read = read_policy(file)
+    except UsageError as refused:
+        assert "not TOML" not in str(refused)  # noqa: PT017 - either is right; this is about how
+        return
+    file.write_text(show_policy(read))
+    assert read_policy(file) == read
 
 
 def test_all_that_is_wrong_with_a_policy_is_told_at_once(tmp_path: Path) -> None:
@@ -181,7 +227,7 @@ def test_a_policy_that_lets_pass_what_is_bad_or_unknown_is_warned_of(
         """
         verdicts = {suspicious = "block", may_allow = ["unknown", "malicious"], unknown = "allow"}
         score = {block_below = 20, warn_below = 50}
-        rules = {block = ["b", 'quo"te\\'], warn = ["é\u2028"], allow = ["a"]}
+        rules = {block = ["b", 'quo"te\\'], warn = ["é\u2028\U0001f600\\u007f"], allow = ["a"]}
         grace.days = 3
         [judges]
         endpoints = ["intl"]

@@ -7,6 +7,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from report_samples import judged, unjudged
 
 from batchscan.errors import UsageError
@@ -122,6 +124,41 @@ def test_what_is_refused(load: Load, text: str, told: str) -> None:
         load(text)
     assert told in str(refused.value)
     assert str(refused.value).count("accepted.toml") == len(str(refused.value).splitlines())
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["sha256", "path", "rule", "reason", "owner", "expires", "x"]),
+            st.sampled_from(
+                [
+                    *("true", "3", "inf", "{}", "2027-01-31", "00:00:00"),
+                    *("''", "'a'", "'['", "[]", "['a', 'a']", "[['a']]"),
+                    *(f"'{A}'", f"['{B}']", "'\U0010ffff'"),
+                ]
+            ),
+        ),
+        max_size=3,
+    )
+)
+def test_any_entry_is_taken_or_refused_in_words(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[dict[str, str]]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any-suppressions.toml"
+    file.write_text(
+        "".join(
+            "[[suppression]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+            for keys in entries
+        )
+    )
+    try:
+        suppressions = Suppressions.load(file, TODAY)
+    except UsageError as refused:
+        assert "not TOML" not in str(refused)  # noqa: PT017 - either is right; this is about how
+        return
+    assert len(suppressions) == len(entries)
+    suppressions.match(finding("a", A, "a"))
 
 
 def test_all_that_is_wrong_is_told_at_once_with_its_place(load: Load) -> None:
