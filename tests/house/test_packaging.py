@@ -91,6 +91,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     assert sorted(schemas) == [
         "batchscan/decisions/decisions.schema.json",
         "batchscan/report/comparison.schema.json",
+        "batchscan/report/notice.schema.json",
         "batchscan/report/result.schema.json",
         "batchscan/report/summary.schema.json",
     ]
