@@ -8,7 +8,7 @@ import msgspec
 from batchscan.decisions.document import Carried, Decision
 from batchscan.decisions.grace import GRACED, Held, Memory
 from batchscan.decisions.policy import Policy, strictness
-from batchscan.decisions.ruling import NO_VERDICT, Reason, Ruling, rule, rules_of
+from batchscan.decisions.ruling import NO_VERDICT, SUPPRESSED, Reason, Ruling, rule, rules_of
 from batchscan.models import Outcome, Row, Rule
 from batchscan.suppressions import Suppression
 
@@ -39,7 +39,7 @@ class Decider:
             held = self._memory.find(row.sha256)
             if held is not None:
                 return self._carry(row, held, ruling)
-        return _decision(row, ruling, suppression if ruling.reason.code == "suppressed" else None)
+        return _decision(row, ruling, suppression if ruling.reason.code == SUPPRESSED else None)
 
     def _carry(self, row: Row, held: Held, now: Ruling) -> Decision:
         """Keep the decision of before, unless what is wanted and accepted today makes it stricter."""
@@ -64,7 +64,7 @@ class Decider:
             f" {again.reason.message}"
         )
         ruling = Ruling(action, Reason("carried", why), again.expires_at)
-        return _decision(row, ruling, suppression, carried)
+        return _decision(row, ruling, suppression if again.reason.code == SUPPRESSED else None, carried)
 
 
 def _decision(

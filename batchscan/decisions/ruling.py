@@ -1,6 +1,6 @@
 """What a policy says of one row. Pure: the time is given, nothing is read.
 
-The strictest of what verdict, score and rules ask for holds. Two things loosen: a suppression, which stands
+The strictest of what verdict, rules and score ask for holds. Two things loosen: a suppression, which stands
 for all three, and ``rules.allow``, which stands for the verdict ``suspicious``.
 """
 
@@ -45,6 +45,9 @@ NO_VERDICT: Final = frozenset(
 )
 """Codes of the reasons why there is no verdict that counts."""
 
+SUPPRESSED: Final = "suppressed"
+"""Code of the reason that an accepted finding decided."""
+
 
 def rule(row: Row, policy: Policy, suppression: Suppression | None, now: datetime) -> Ruling:
     """Apply a policy.
@@ -59,13 +62,12 @@ def rule(row: Row, policy: Policy, suppression: Suppression | None, now: datetim
     if unknown is not None:
         return Ruling(policy.pending if unknown.code == "pending" else policy.unknown, unknown)
     expires_at = row.expires_at
-    if suppression is not None:
+    action, reason = max(_asked(row, policy), key=lambda one: strictness(one[0]))  # of equals the first
+    if suppression is not None and strictness(policy.suppressed) <= strictness(action):
+        action = policy.suppressed
         message = f"The finding was accepted by {suppression.owner} until {suppression.expires}"
-        asked = [(policy.suppressed, Reason("suppressed", message))]
+        reason = Reason(SUPPRESSED, message)
         expires_at = min(str(expires_at), f"{suppression.expires}T23:59:59Z", key=moment)
-    else:
-        asked = [*_asked(row, policy)]
-    action, reason = max(asked, key=lambda one: strictness(one[0]))  # of equals the first
     not_enough = row.endpoint == "embedded" and not policy.embedded_may_allow
     if not_enough and strictness(action) < strictness(policy.unknown):
         why = Reason("embedded-only", "Only the embedded endpoint judged it, which is not enough")

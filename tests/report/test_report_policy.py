@@ -57,6 +57,11 @@ def policy(text: str, tmp_path: Path) -> Policy:
         ("", row(BENIGN, outcome=Outcome.FAILED), None, "block", "failed"),
         ("", row(MALICIOUS), ACCEPTED, "allow", "suppressed"),
         ("verdicts.suppressed = 'warn'", row(MALICIOUS), ACCEPTED, "warn", "suppressed"),
+        ("verdicts.suppressed = 'warn'", row(SUSPICIOUS), ACCEPTED, "warn", "suppressed"),
+        (
+            "verdicts = {suppressed = 'warn', suspicious = 'allow'}",
+            *(row(SUSPICIOUS), ACCEPTED, "allow", "suspicious"),  # accepting makes nothing stricter
+        ),
         ("", row(MALICIOUS, expires_at="2026-11-01T00:00:00Z"), ACCEPTED, "block", "verdict-expired"),
         ("verdicts.suspicious = 'block'", row(SUSPICIOUS), None, "block", "suspicious"),
         ("verdicts.benign = 'warn'", row(BENIGN), None, "warn", "benign"),
