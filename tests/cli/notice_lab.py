@@ -52,7 +52,7 @@ class Inbox:
 async def inbox(*statuses: int | None) -> AsyncIterator[Inbox]:
     box = Inbox(statuses)
     app = web.Application()
-    app.router.add_post("/{token}", box.take)
+    app.router.add_route("*", "/{token}", box.take)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
