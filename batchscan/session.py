@@ -17,7 +17,7 @@ import msgspec
 from batchscan.conclusion import Terms
 from batchscan.config import Config
 from batchscan.connect import Access, connect, scope_name
-from batchscan.errors import LedgerError, UsageError
+from batchscan.errors import LedgerError, ReportError, UsageError
 from batchscan.execution import OWNERS_DIRECTORY, Draft, Execution, Station, named_sources
 from batchscan.ledger.owners import own
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
@@ -28,7 +28,7 @@ from batchscan.spool import Spool
 from batchscan.stats import Stats
 
 LEDGER_FILE = "ledger.sqlite3"
-REPORTS_DIRECTORY = "reports"
+_REPORTS_DIRECTORY = "reports"
 
 
 def prepare_state_dir(path: Path) -> None:
@@ -134,7 +134,9 @@ class Session:
             request = msgspec.structs.replace(request, replace=True)
         sources = await asyncio.to_thread(named_sources, request, None if spool is None else spool.file)
         run_id = run_id or new_run_id()
-        report = await asyncio.to_thread(self._default_report, run_id) if output is None else output
+        report = output
+        if report is None:
+            report = await asyncio.to_thread(report_place, self._config.state_dir, run_id)
         draft = Draft(run_id=run_id, request=request, sources=sources, report=report, spool=spool)
         return await self._execution.begin(draft, terms)
 
@@ -157,10 +159,19 @@ class Session:
         """Ask what is left of the account's quota and let the metrics know; bills nothing."""
         await self._execution.note_quota()
 
-    def _default_report(self, run_id: str) -> Path:
-        directory = self._config.state_dir / REPORTS_DIRECTORY
+
+def report_place(state_dir: Path, run_id: str) -> Path:
+    """Where the report of a run goes that names none, in a directory that is made where there is none.
+
+    Raises:
+        ReportError: it cannot be made.
+    """
+    directory = state_dir / _REPORTS_DIRECTORY
+    try:
         directory.mkdir(mode=0o700, exist_ok=True)
-        return directory / f"{run_id}.jsonl"
+    except OSError as error:
+        raise ReportError(f"{directory}: cannot be made ({error.strerror}); name an --output") from error
+    return directory / f"{run_id}.jsonl"
 
 
 def new_run_id() -> str:

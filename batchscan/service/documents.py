@@ -6,7 +6,7 @@ not know; what comes in may hold nothing that is not named here.
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from batchscan.ledger.queue import COMMAND_LINE, Listed, QueuedRun
 from batchscan.ledger.runs import RunRecord
@@ -22,6 +22,14 @@ Level = Literal["malicious", "suspicious", "benign"]
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Count = Annotated[int, Field(ge=0)]
+
+
+def _whole(value: object) -> object:
+    """Take 28.0 for 28, as JSON Schema does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Number = Annotated[int, BeforeValidator(_whole)]
 
 
 class Document(BaseModel):
@@ -56,7 +64,7 @@ class ProblemDocument(Document):
 
 
 class _Sampled(Order):
-    sample: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+    sample: Annotated[Number, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None, description="Submit so many first, chosen by chance, and leave the rest pending."
     )
 
@@ -116,8 +124,8 @@ class RunOrder(Order):
     endpoint: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
         default=None, description="One that the service's settings file names; by default the service's own."
     )
-    priority: Annotated[int, Field(ge=0, le=HIGHEST)] = AD_HOC
-    budget: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    priority: Annotated[Number, Field(ge=0, le=HIGHEST)] = AD_HOC
+    budget: Annotated[Number, Field(ge=0, le=1_000_000_000)] | None = None
     wait: bool = True
     fail_on: Literal["malicious", "suspicious"] | None = None
 

@@ -13,7 +13,7 @@ from batchscan.models import RunState
 from batchscan.report.summary import Summary, decode_summary
 from batchscan.service.orders import Orders
 from batchscan.service.stations import Stations
-from batchscan.session import REPORTS_DIRECTORY, Session
+from batchscan.session import Session, report_place
 from batchscan.stats import Stats
 
 
@@ -78,20 +78,20 @@ class Executor:
         session = await self._stations.session(config, stats, run.priority)
         under_way.attach(session)
         terms = Terms(wait=run.work.wait, gate=Gate(fail_on=run.work.fail_on), budget=run.work.budget)
-        summary = await self._made(session, run, terms, config.state_dir / REPORTS_DIRECTORY)
+        summary = await self._made(session, run, terms, config.state_dir)
         if summary.billed_files and config.endpoint != EMBEDDED:
             await session.note_quota()
         return summary
 
-    async def _made(self, session: Session, run: QueuedRun, terms: Terms, reports: Path) -> Summary:
+    async def _made(self, session: Session, run: QueuedRun, terms: Terms, state_dir: Path) -> Summary:
         record = await self._runs.get(run.run_id)
         if record is None:
-            await asyncio.to_thread(reports.mkdir, mode=0o700, exist_ok=True)
+            report = await asyncio.to_thread(report_place, state_dir, run.run_id)
             return await session.scan(
                 run.work.request,
                 terms,
                 spool=None,
-                output=reports / f"{run.run_id}.jsonl",
+                output=report,
                 overwrite=False,
                 run_id=run.run_id,
             )

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,14 +106,13 @@ class Serving:
 
     async def ended(self, run_id: str) -> dict[str, Any]:
         """The run, once it has ended."""
-        async for event in self.events(f"/runs/{run_id}/events"):
-            if event.data["state"] in ENDS if "state" in event.data else False:
-                break
+        async for _ in self.events(f"/runs/{run_id}/events"):
+            pass
         run = await self.run(run_id)
         assert run["state"] in ENDS
         return run
 
-    async def events(self, path: str, last: str | None = None) -> AsyncIterator[Event]:
+    async def events(self, path: str, last: str | None = None) -> AsyncGenerator[Event, None]:
         """What a stream tells, until it ends."""
         headers = {**self.headers, **({} if last is None else {"Last-Event-ID": last})}
         async with self.http.get(self.url + API + path, headers=headers) as reply:

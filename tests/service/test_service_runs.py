@@ -1,23 +1,229 @@
-"""Runs by HTTP: asked for, followed, listed, ended; idempotent, and kept."""
+"""Runs by HTTP: asked for, followed, listed, read, ended. One service for all tests."""
 
-from cli_lab import by_path, skill, skills
-from service_lab import ServiceLab
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from cli_lab import Service, by_path, skill, skills
+from service_lab import API, Event, ServiceLab, Serving
+
+from batchscan.formats.registry import FORMATS
+from batchscan.service.reports_api import MEDIA
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_a_run_is_carried_out_and_told_of(lab: ServiceLab) -> None:
-    skills(lab.inputs, 3)
-    (lab.inputs / "bad.zip").write_bytes(skill("evil"))
-    async with lab.service() as service, lab.serving(lab.settings(service)) as serving:
-        reply = await serving.post("/runs", {"sources": [str(lab.inputs)]})
-        assert reply.status == 202
-        run_id = reply.json["run_id"]
-        assert reply.headers["Location"] == f"/api/v1/runs/{run_id}"
-        run = await serving.ended(run_id)
-        assert run["state"] == "complete"
-        assert run["summary"]["counts"]["scanned"] == 4
-        assert run["summary"]["verdicts"]["malicious"] == 1
-        rows = by_path(lab.rows_of(4, lab.report_of(run_id)))
-        assert rows["bad.zip"]["verdict"] == "malicious"
-        again = await serving.ended((await serving.order({"sources": [str(lab.inputs)]}))["run_id"])
-        assert again["summary"]["counts"]["reused"] == 4
-        assert service.creates.total() == 4
+@dataclass
+class Room:
+    """A service that is asked by all tests of this module, and its endpoint."""
+
+    lab: ServiceLab
+    endpoint: Service
+    serving: Serving
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def room(shared_lab: ServiceLab) -> AsyncIterator[Room]:
+    async with shared_lab.service() as endpoint, shared_lab.serving(shared_lab.settings(endpoint)) as serving:
+        yield Room(shared_lab, endpoint, serving)
+
+
+async def test_a_run_is_carried_out_told_of_and_read_in_each_format(room: Room) -> None:
+    place = room.lab.inputs / "first"
+    skills(place, 3)
+    (place / "bad.zip").write_bytes(skill("evil"))
+    reply = await room.serving.post("/runs", {"sources": [str(place)]})
+    assert reply.status == 202
+    run_id = reply.json["run_id"]
+    assert reply.headers["Location"] == f"{API}/runs/{run_id}"
+    run = await room.serving.ended(run_id)
+    assert (run["state"], run["origin"], run["priority"]) == ("complete", "api", 50)
+    assert run["summary"]["counts"]["scanned"] == 4
+    assert run["summary"]["verdicts"]["malicious"] == 1
+    written = room.lab.report_of(run_id)
+    assert by_path(room.lab.rows_of(4, written))["bad.zip"]["verdict"] == "malicious"
+    told = await room.serving.get(f"/runs/{run_id}/report")
+    assert told.text.encode() == written.read_bytes()
+    assert MEDIA.keys() == FORMATS.keys() | {"jsonl"}
+    for name, media in MEDIA.items():
+        path = f"{room.serving.url}{API}/runs/{run_id}/report?format={name}"
+        async with room.serving.http.get(path) as sent:
+            assert (sent.status, sent.headers["Content-Type"]) == (200, media)
+            assert sent.headers["Content-Disposition"].startswith(f'attachment; filename="{run_id}.')
+            content = await sent.read()
+            assert b"bad.zip" in content, name
+    (found,) = (await room.serving.get("/files", params={"path": "first/bad.zip"})).json["contents"]
+    assert found["verdicts"][0]["verdict"] == "malicious"
+    same = await room.serving.get(f"/files/{found['sha256']}")
+    assert same.json == found
+    assert found["runs"] == [{"run_id": run_id, "how": found["runs"][0]["how"]}]
+
+
+async def test_the_same_key_is_the_same_run(room: Room) -> None:
+    place = room.lab.inputs / "keys"
+    skills(place, 1, "key")
+    order = {"sources": [str(place)], "priority": 7}
+    key = {"Idempotency-Key": "night-2026-05-01"}
+    replies = await asyncio.gather(*(room.serving.post("/runs", order, headers=key) for _ in range(5)))
+    assert {reply.status for reply in replies} == {202}
+    assert len({reply.json["run_id"] for reply in replies}) == 1
+    assert sum("Idempotency-Replayed" in reply.headers for reply in replies) == 4
+    run_id = replies[0].json["run_id"]
+    await room.serving.ended(run_id)
+    for path in place.iterdir():
+        path.unlink()
+    place.rmdir()  # the sources of before are not looked at again
+    turned = {"priority": 7, "sources": [str(place)], "wait": True}
+    again = await room.serving.post("/runs", turned, headers=key)
+    assert (again.status, again.json["run_id"], again.json["state"]) == (202, run_id, "complete")
+    other = await room.serving.post("/runs", {"sources": [str(room.lab.inputs)]}, headers=key)
+    other.problem(409, "key-reused")
+    assert run_id in other.json["detail"]
+
+
+async def test_pages_and_filters_find_every_run_once(room: Room) -> None:
+    place = room.lab.inputs / "pages"
+    skills(place, 1, "page")
+    asked = [(await room.serving.order({"sources": [str(place)]}))["run_id"] for _ in range(5)]
+    for run_id in asked:
+        await room.serving.ended(run_id)
+    done = await room.lab.scan(room.endpoint, place, "--state-dir", room.lab.state, "-o", room.lab.report)
+    assert done.code == 0, done.err
+    seen: list[str] = []
+    query = {"limit": "2"}
+    while True:
+        page = (await room.serving.get("/runs", params=query)).json
+        assert len(page["runs"]) <= 2
+        seen += [run["run_id"] for run in page["runs"]]
+        if page["next"] is None:
+            break
+        query = {"limit": "2", "before": page["next"]}
+    assert seen == sorted(set(seen), reverse=True)
+    assert set(asked) < set(seen)
+    by_hand = (await room.serving.get("/runs", params={"origin": "command line"})).json["runs"]
+    assert [run["state"] for run in by_hand] == ["complete"]
+    assert by_hand[0]["run_id"] == seen[0]
+    states = {"state": ["queued", "failed"], "limit": "100"}
+    assert (await room.serving.get("/runs", params=states)).json["runs"] == []
+    mine = (await room.serving.get("/runs", params={"origin": "api", "limit": "100"})).json["runs"]
+    assert {run["run_id"] for run in mine} == set(seen) - {by_hand[0]["run_id"]}
+
+
+async def test_a_run_is_ended_and_its_key_is_kept(room: Room) -> None:
+    place = room.lab.inputs / "cancel"
+    skills(place, 4, "cancel")
+    room.endpoint.detector.gate.clear()
+    try:
+        run_id = (await room.serving.order({"sources": [str(place)]}))["run_id"]
+        events = room.serving.events(f"/runs/{run_id}/events")
+        async for event in events:
+            if event.data.get("submitted") == 4:
+                break
+        await events.aclose()
+        (await room.serving.get(f"/runs/{run_id}/report")).problem(409, "not-ended")
+        assert (await room.serving.post(f"/runs/{run_id}/cancel")).status == 202
+        run = await room.serving.ended(run_id)
+        assert (run["state"], run["cancelled"]) == ("cancelled", True)
+        (await room.serving.post(f"/runs/{run_id}/cancel")).problem(409, "not-open")
+    finally:
+        room.endpoint.detector.gate.set()
+    # what was submitted is judged, and paid for once
+    rest = await room.serving.ended((await room.serving.order({"sources": [str(place)]}))["run_id"])
+    assert rest["state"] == "complete"
+    rows = room.lab.rows(room.lab.report_of(rest["run_id"]))
+    assert {room.endpoint.creates[row["sha256"]] for row in rows} == {1}
+
+
+async def test_a_rescan_is_a_run(room: Room) -> None:
+    place = room.lab.inputs / "rescan"
+    skills(place, 2, "evil rescan")
+    await room.serving.ended((await room.serving.order({"sources": [str(place)]}))["run_id"])
+    order = {"rescan": {"which": "verdict", "value": "malicious"}, "priority": 100}
+    run = await room.serving.ended((await room.serving.order(order))["run_id"])
+    assert run["state"] == "complete"
+    assert run["rescan"] == "--verdict malicious"
+    assert run["summary"]["rescan"]["judged"] >= 2
+
+
+async def test_a_run_that_cannot_be_made_fails_and_the_service_lives_on(room: Room) -> None:
+    empty = room.lab.inputs / "empty"
+    empty.mkdir()
+    run = await room.serving.ended((await room.serving.order({"sources": [str(empty)]}))["run_id"])
+    assert (run["state"], run["problem"]["code"]) == ("failed", "nothing-matched")
+    gone = skills(room.lab.inputs / "gone", 1, "gone")[0]
+    reports = room.lab.state / "reports"
+    reports.chmod(0o500)
+    try:
+        run = await room.serving.ended((await room.serving.order({"sources": [str(gone)]}))["run_id"])
+    finally:
+        reports.chmod(0o700)
+    if run["state"] == "failed":  # who may write everywhere meets no such error
+        assert "cannot be written" in run["problem"]["message"]
+    after = await room.serving.ended((await room.serving.order({"sources": [str(gone)]}))["run_id"])
+    assert after["state"] == "complete"
+    assert (await room.serving.ask("GET", "/healthz")).status == 200
+
+
+async def test_events_have_ids_and_go_on_where_they_were(room: Room) -> None:
+    place = room.lab.inputs / "events"
+    skills(place, 2, "event")
+    run_id = (await room.serving.order({"sources": [str(place)]}))["run_id"]
+    path = f"/runs/{run_id}/events"
+    seen: list[Event] = [event async for event in room.serving.events(path)]
+    assert seen[0].kind == "snapshot"
+    assert seen[0].data["run_id"] == run_id
+    assert (seen[-1].kind, seen[-1].data["state"]) == ("run.state", "complete")
+    numbers = [int(event.id) for event in seen]
+    assert numbers == sorted(set(numbers))
+    # what came after the first is told again, but for progress, which is over
+    rest = [event async for event in room.serving.events(path, last=seen[0].id)]
+    assert [event.id for event in rest] == [e.id for e in seen[1:] if e.kind == "run.state"]
+    # all was seen: a browser is told not to come back
+    assert (await room.serving.get(path, headers={"Last-Event-ID": seen[-1].id})).status == 204
+    # an id that is not known any more, or never was: how things stand
+    for last in ("1", "nonsense", str(numbers[-1] + 10**6)):
+        (only,) = [event async for event in room.serving.events(path, last=last)]
+        assert (only.kind, only.data["state"]) == ("snapshot", "complete")
+
+
+async def test_fifty_streams_hear_of_a_run_at_once(room: Room) -> None:
+    place = room.lab.inputs / "fifty"
+    skills(place, 2, "fifty")
+
+    async def hear(stream: AsyncIterator[Event], run: asyncio.Future[str]) -> str:
+        async for event in stream:
+            if not run.done():
+                continue
+            if event.data.get("run_id") == run.result() and event.data.get("state") == "complete":
+                return event.id
+        raise AssertionError("the stream ended")
+
+    run: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    listening = [asyncio.create_task(hear(room.serving.events("/events"), run)) for _ in range(50)]
+    await all_told.wait()
+    run.set_result((await room.serving.order({"sources": [str(place)]}))["run_id"])
+    await room.serving.ended(run.result())
+    ids = await asyncio.gather(*listening)
+    assert len(set(ids)) == 1
+
+
+async def test_the_quota_is_told(room: Room) -> None:
+    quota = (await room.serving.get("/quota")).json
+    assert (quota["total"], quota["unlimited"]) == (100_000, False)
+    assert quota["remaining"] == quota["total"] - quota["used"]
+
+
+async def test_metrics_count_what_the_runs_did(room: Room) -> None:
+    place = room.lab.inputs / "metrics"
+    skills(place, 3, "metric")
+    await room.serving.ended((await room.serving.order({"sources": [str(place)]}))["run_id"])
+    reply = await room.serving.ask("GET", "/metrics")
+    assert reply.status == 200
+    values = dict(line.rsplit(" ", 1) for line in reply.text.splitlines() if line and line[0] != "#")
+    (scanned,) = (float(v) for k, v in values.items() if "files_total" in k and 'outcome="scanned"' in k)
+    assert scanned >= 3
+    assert values['batchscan_runs{state="running"}'] == "0.0"
+    assert json.loads((await room.serving.ask("GET", "/readyz")).text)["status"] == "ok"
