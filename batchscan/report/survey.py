@@ -14,7 +14,7 @@ NAMES_LIMIT: Final = 10_000
 """How many different rules, and how many runs, endpoints or sources, are told apart."""
 
 NO_SCORE: Final = 101
-"""Where findings without a score are counted: behind the mildest."""
+"""Where findings without a score, or with one that cannot be, are counted: behind the mildest."""
 
 SEVERITY: Final = (RiskLevel.MALICIOUS, RiskLevel.SUSPICIOUS, RiskLevel.BENIGN)
 """Levels, worst first."""
@@ -26,7 +26,7 @@ class Survey:
     Attributes:
         tally: outcomes, verdicts, error codes, engines and the worst findings.
         scores: rows with a verdict by (level, score), ``NO_SCORE`` where there is none.
-        rules: rows with a finding, by the id of each rule that hit in them.
+        rules: rows with a finding, by the id of each rule that hit in them, the primary one included.
         rule_names: names of rules by id, as first seen with a name.
         run_ids, endpoints, sources: what the rows name, in the order met.
         suppressed: suppressed findings by level.
@@ -54,7 +54,7 @@ class Survey:
         self._note(self.sources, row.source)
         if row.verdict is None:
             return
-        self.scores[row.verdict, NO_SCORE if row.score is None else row.score] += 1
+        self.scores[row.verdict, _score(row)] += 1
         if suppressed:
             self.suppressed[row.verdict] += 1
         if row.scanned_at is not None:
@@ -76,15 +76,15 @@ class Survey:
         return Cut(self.scores, limit)
 
     def _count_rules(self, row: Row) -> None:
+        hits: dict[str, str | None] = {} if row.primary_rule is None else {row.primary_rule: None}
         for rule in row.rules:
-            if rule.id not in self.rules and len(self.rules) >= NAMES_LIMIT:
+            hits[rule.id] = hits.get(rule.id) or rule.name
+        for rule_id, name in hits.items():
+            if rule_id not in self.rules and len(self.rules) >= NAMES_LIMIT:
                 self.cut = True
                 continue
-            if self.rule_names.get(rule.id) is None:
-                self.rule_names[rule.id] = rule.name
-        for name in {rule.id for rule in row.rules}:
-            if name in self.rule_names:
-                self.rules[name] += 1
+            self.rules[rule_id] += 1
+            self.rule_names[rule_id] = self.rule_names.get(rule_id) or name
 
     def _note(self, names: dict[str, None], name: str) -> None:
         if name not in names:
@@ -116,8 +116,12 @@ class Cut:
         """Whether this row is a finding within the limit; call it once for each row, in order."""
         if row.verdict is None or row.verdict is RiskLevel.BENIGN:
             return False
-        key = (row.verdict, NO_SCORE if row.score is None else row.score)
+        key = (row.verdict, _score(row))
         room = self._room.get(key, 0)
         if room:
             self._room[key] = room - 1
         return room > 0
+
+
+def _score(row: Row) -> int:
+    return row.score if row.score is not None and 0 <= row.score < NO_SCORE else NO_SCORE
