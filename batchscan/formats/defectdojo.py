@@ -26,9 +26,6 @@ from batchscan.models import RiskLevel, Row
 
 SEVERITIES: Final = {RiskLevel.MALICIOUS: "Critical", RiskLevel.SUSPICIOUS: "Medium"}
 
-TITLE_LIMIT: Final = 511
-"""Characters of a title that DefectDojo's database takes."""
-
 PATH_LIMIT: Final = 4_000
 """Characters of a path that it takes."""
 
@@ -76,7 +73,7 @@ def _finding(entry: Entry, today: str) -> dict[str, Any]:
     row, suppression = entry.row, entry.suppression
     level = RiskLevel.MALICIOUS if row.verdict is RiskLevel.MALICIOUS else RiskLevel.SUSPICIOUS
     finding: dict[str, Any] = {
-        "title": shown(f"{headline(row)} in {shown(row.path, 300)}", TITLE_LIMIT),
+        "title": f"{headline(row)} in {shown(row.path, 300)}",
         "severity": SEVERITIES[level],
         "description": _description(row),
         "severity_justification": _justification(row),

@@ -12,7 +12,7 @@ import jsonschema
 
 from batchscan.formats.entry import Context, Entry
 from batchscan.formats.registry import find_format
-from batchscan.models import Outcome, Problem, RiskLevel, Row, Rule, Skill
+from batchscan.models import Capability, Outcome, Problem, RiskLevel, Row, Rule, Skill
 from batchscan.report.survey import Survey
 from batchscan.suppressions import Suppression
 
@@ -44,6 +44,9 @@ HOSTILE_NAMES = (
     "",
     "p" * 1_000_000,
 )
+
+
+HOSTILE_FINDINGS = len(HOSTILE_NAMES) + 2
 
 
 def finding(path: str = "a.zip", level: RiskLevel = RiskLevel.MALICIOUS, **more: Any) -> Row:
@@ -88,7 +91,9 @@ def hostile_rows() -> list[Row]:
             notes=(name,),
             report_url="https://secret.example/bearer",
             engine_version=(10**30, -1, None)[number % 3],
-            scanned_at=(name, "2026-13-99T99:99:99Z", None, "2026-06-18T08:00:00Z")[number % 4],
+            scanned_at=(name, "2026-13-99T99:99:99Z", None, "2026-06-18T08:00:00Z", "2026-06-18T08:00:00")[
+                number % 5
+            ],
             size=(10**30, -5, None)[number % 3],
             duplicate_of=name,
             id=name,
@@ -98,6 +103,11 @@ def hostile_rows() -> list[Row]:
         )
         for number, name in enumerate(HOSTILE_NAMES)
     ]
+    many = tuple(Rule(f"r{n}", None, "AI", "") for n in range(120))
+    able = tuple(Capability(f"c{n}", "") for n in range(120))
+    wild.append(finding("many.zip", rules=many, capabilities=able, notes=tuple(map(str, range(120)))))
+    long = "l" * 1_000_000
+    wild.append(finding(long + "/" + long, primary_rule=long, rules=(Rule(long, long, "AI", ""),)))
     codes = [missing(name, Outcome.FAILED, name) for name in HOSTILE_NAMES]
     return [*wild, *codes, missing("p.zip", Outcome.PENDING), missing("r.zip", Outcome.REJECTED, "not-a-zip")]
 

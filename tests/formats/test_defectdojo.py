@@ -9,7 +9,16 @@ from typing import Any
 
 import jsonschema
 import pytest
-from formats_lab import HOSTILE_NAMES, SHOWN_REASON, finding, hostile_rows, missing, validator, write
+from formats_lab import (
+    HOSTILE_FINDINGS,
+    MADE_AT,
+    SHOWN_REASON,
+    finding,
+    hostile_rows,
+    missing,
+    validator,
+    write,
+)
 
 from batchscan.models import Outcome, RiskLevel, Row
 
@@ -91,7 +100,8 @@ def test_suppressed_findings_are_accepted_risks() -> None:
 def test_missing_verdicts_are_one_finding_that_stays_the_same() -> None:
     assert convert([finding(level=RiskLevel.BENIGN)], state="complete") == []
     (one,) = convert([missing("p.zip", Outcome.PENDING), missing("r.zip", Outcome.REJECTED, "not-a-zip")])
-    (other,) = convert([missing("q.zip", Outcome.FAILED)], state="incomplete")
+    later = MADE_AT.replace(year=2027)
+    (other,) = convert([missing("q.zip", Outcome.FAILED)], state="incomplete", made_at=later)
     assert "2 of 2 inputs have no verdict: 1 rejected, 1 pending" in one["severity_justification"]
     for name in ("title", "description", "unique_id_from_tool"):
         assert one[name] == other[name]
@@ -102,7 +112,7 @@ def test_hostile_rows_stay_text() -> None:
     """DefectDojo renders the texts as Markdown: nothing in them is a link, an image or a tag."""
     rows = hostile_rows()
     found = convert(rows)
-    assert len(found) == len(HOSTILE_NAMES) + 1
+    assert len(found) == HOSTILE_FINDINGS + 1
     for one in found:
         for name in ("description", "severity_justification", "mitigation"):
             text = one.get(name, "").replace("\\\\", "")

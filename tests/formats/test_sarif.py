@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import jsonschema
 import pytest
 from formats_lab import (
-    HOSTILE_NAMES,
+    HOSTILE_FINDINGS,
     MADE_AT,
     SHOWN_REASON,
     finding,
@@ -51,6 +51,8 @@ def convert(rows: Iterable[Row], **options: Any) -> dict[str, Any]:
             ("startLine", "startColumn", "endLine", "endColumn"), 1
         )
         check_uri(location["physicalLocation"]["artifactLocation"]["uri"])
+        assert len(json.dumps(result)) < 25_000
+        assert len(result.get("properties", {}).get("rules", ())) <= 50
     return run
 
 
@@ -157,11 +159,11 @@ def test_hostile_rows_stay_data() -> None:
     """Whatever a row says: valid, no link and no placeholder in a message, no bearer link, bounded."""
     rows = hostile_rows()
     run = convert(rows)
-    assert len(run["results"]) == len(HOSTILE_NAMES) + 1
+    assert len(run["results"]) == HOSTILE_FINDINGS + 1
     uris = {
         result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in run["results"]
     }
-    assert len(uris) >= len(HOSTILE_NAMES) - 1, "different paths stay different"
+    assert len(uris) >= HOSTILE_FINDINGS - 1, "different paths stay different"
     content = write("sarif", rows)
     assert b"secret.example" not in content
     assert len(content) < 1_000_000
