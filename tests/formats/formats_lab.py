@@ -14,7 +14,7 @@ from batchscan.formats.entry import Context, Entry
 from batchscan.formats.registry import find_format
 from batchscan.models import Capability, Outcome, Problem, RiskLevel, Row, Rule, Skill
 from batchscan.report.survey import Survey
-from batchscan.suppressions import Suppression
+from batchscan.suppressions import Audit, Suppression
 
 SCHEMAS = Path(__file__).parent / "schemas"
 MADE_AT = datetime(2026, 6, 18, 8, 0, tzinfo=UTC)
@@ -119,6 +119,7 @@ def write(
     *,
     made_at: datetime = MADE_AT,
     state: str | None = None,
+    audit: Audit | None = None,
 ) -> bytes:
     """Convert rows as the command does: two passes, then the end."""
     rows = list(rows)
@@ -126,7 +127,7 @@ def write(
     for row in rows:
         found.add(row, suppressed=suppress(row))
     out = io.BytesIO()
-    context = Context(survey=found, name="report.jsonl", made_at=made_at, state=state)
+    context = Context(survey=found, name="report.jsonl", made_at=made_at, state=state, audit=audit)
     writer = find_format(format_name).opener()(out, context)
     for row in rows:
         writer.add(Entry(row, ACCEPTED if suppress(row) else None))
