@@ -88,7 +88,7 @@ def notes_of(item: Item) -> Iterator[tuple[str, str]]:
         if seen is not None and seen.verdict is None:
             yield f"{seen.outcome} {when}:", seen.error_code or "no reason given"
     if item.change is Change.UNKNOWN and before is None:
-        yield "not in the older report, which lacks rows", ""
+        yield "not in the older report, which may lack rows", ""
     for words, rules in (("rules added", item.rules_added), ("rules gone", item.rules_removed)):
         if rules and item.before and item.after and item.change not in {Change.NEW, Change.FIXED}:
             more = f" and {len(rules) - _RULES_LIMIT} more" if len(rules) > _RULES_LIMIT else ""
@@ -100,7 +100,7 @@ def side_line(facts: SideFacts) -> str:
     engines = f", engine {', '.join(map(str, facts.engine_versions))}" if facts.engine_versions else ""
     judges = f", {', '.join(facts.endpoints)}" if facts.endpoints else ""
     missing = f", {facts.missing:,} without a verdict" if facts.missing else ""
-    lacks = "" if facts.whole else ", and it LACKS ROWS"
+    lacks = "" if facts.whole else ", and it may LACK ROWS"
     return f"{facts.inputs:,} inputs{judges}{engines}{missing}{lacks}"
 
 

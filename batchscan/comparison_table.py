@@ -17,7 +17,7 @@ _MEANINGS = {
     Change.NEW: "a finding that was not there before",
     Change.CHANGED_VERDICT: "a finding then and now, of another level",
     Change.CHANGED_RULES: "the same verdict by other rules",
-    Change.UNKNOWN: "no verdict on one side, or not in a report that lacks rows",
+    Change.UNKNOWN: "no verdict on one side, or not in a report that may lack rows",
     Change.FIXED: "a finding before, benign now",
     Change.GONE: "not there any more",
     Change.STILL_THERE: "a finding as before",

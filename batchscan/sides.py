@@ -14,6 +14,7 @@ from batchscan.ledger.runs import RunRecord
 from batchscan.models import Outcome, RiskLevel, Row, RunState
 from batchscan.pairing import Input, Workspace
 from batchscan.report.lines import CutOffError, digest_of, read_rows
+from batchscan.report.summary import UNREAD
 from batchscan.report.text import encodable
 
 _NAMES_LIMIT = 100
@@ -45,20 +46,23 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 def side_of(name: str, report: Path, record: RunRecord | None) -> Side:
     """Make a side of a report and the run that wrote it, None where the ledger does not know that.
 
-    A report that nothing is known of is taken for whole, unless it is empty or cut off.
+    A report that nothing is known of is taken for whole, unless it is empty or cut off. That of a run which
+    could not read a directory is not.
     """
     rows = read_rows(report)
     if record is None:
         return Side(name=name, rows=rows)
-    whole = record.state in {RunState.COMPLETE, RunState.INCOMPLETE}  # in the latter, rows are pending
-    inputs = None
-    if record.summary is not None and whole:
-        inputs = msgspec.json.decode(record.summary, type=_Inputs).inputs
-    return Side(name=name, rows=rows, whole=whole, inputs=inputs)
+    ended = record.state in {RunState.COMPLETE, RunState.INCOMPLETE}  # in the latter, rows are pending
+    found = _Found() if record.summary is None else msgspec.json.decode(record.summary, type=_Found)
+    whole = ended and not found.skipped.get(UNREAD)
+    return Side(name=name, rows=rows, whole=whole, inputs=found.inputs if ended else None)
 
 
-class _Inputs(msgspec.Struct):
+class _Found(msgspec.Struct):
+    """What a summary says of the inputs."""
+
     inputs: int | None = None
+    skipped: dict[str, int] = {}
 
 
 def take_in(workspace: Workspace, number: int, side: Side) -> SideFacts:
@@ -161,7 +165,7 @@ def warnings(before: SideFacts, after: SideFacts) -> Iterator[str]:
         yield "the first report is the newer one: what it says is new is what went, and the other way round"
     for facts in (before, after):
         if not facts.whole:
-            yield f"{facts.name} lacks rows: what is not in it is unknown, not absent"
+            yield f"{facts.name} may lack rows: what is not in it is unknown, not absent"
     if before.endpoints and after.endpoints and before.endpoints != after.endpoints:
         yield (
             f"different services judged, {_listed(before.endpoints)} before and {_listed(after.endpoints)}"

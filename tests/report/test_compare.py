@@ -15,7 +15,8 @@ from batchscan.baseline import Baseline
 from batchscan.changes import Change, Comparison, Content, Item, Place
 from batchscan.compare import Side, changes_between, compare, side_of
 from batchscan.errors import ReportError, UsageError
-from batchscan.models import Candidate, Outcome, Problem, RiskLevel, Row, Rule, Verdict
+from batchscan.ledger.runs import RunRecord, RunRequest
+from batchscan.models import Candidate, Outcome, Problem, RiskLevel, Row, Rule, RunState, Verdict
 from batchscan.pairing import Input, Pair, open_workspace
 from batchscan.report.rows import build_row, encode_row
 
@@ -202,7 +203,7 @@ def test_what_lacks_rows_proves_nothing_by_absence() -> None:
     assert [item.seen.path for item in items if item.fresh] == ["a"]
     assert forth.incomplete
     assert back.incomplete
-    assert any("lacks rows" in warning for warning in forth.warnings)
+    assert any("may lack rows" in warning for warning in forth.warnings)
     both, _ = compared(side([], whole=False), side([], whole=False))
     assert both.incomplete
     assert both.changed
@@ -261,6 +262,40 @@ def test_reports_on_disk(tmp_path: Path) -> None:
         against("broken")
     with pytest.raises(UsageError, match="cannot be read"):
         against("missing")
+
+
+@pytest.mark.parametrize(
+    ("state", "summary", "whole"),
+    [
+        (RunState.COMPLETE, None, True),
+        (RunState.COMPLETE, '{"inputs": 2, "skipped": {"filtered": 7}, "later": 1}', True),
+        (RunState.INCOMPLETE, '{"inputs": 2}', True),  # pending inputs have their rows
+        (RunState.INTERRUPTED, '{"inputs": 2}', False),
+        (RunState.RUNNING, None, False),
+        (RunState.COMPLETE, '{"inputs": 3}', False),  # the file was cut between two lines
+        (RunState.COMPLETE, '{"inputs": 2, "skipped": {"unreadable-directory": 1}}', False),
+    ],
+)
+def test_what_the_ledger_knows_of_the_run_counts(
+    tmp_path: Path, state: RunState, summary: str | None, whole: bool
+) -> None:
+    report = tmp_path / "report"
+    report.write_bytes(b"".join(encode_row(row(text)) for text in ("in/a h1 M", "in/b h2 B")))
+    record = RunRecord(
+        id=1,
+        run_id=RUN,
+        scope=1,
+        state=state,
+        started_at=0.0,
+        finished_at=None,
+        request=RunRequest(sources=("in",), directory="/", endpoint="intl"),
+        report=report,
+        counts={},
+        summary=summary,
+    )
+    found = changes_between(told("in/c h3 M"), side_of("now", report, record))
+    assert found.after.whole is whole
+    assert counts(found)["gone" if whole else "unknown"] == 1
 
 
 LINES = [None, 1, 2]
