@@ -43,7 +43,7 @@ from batchscan.walk import Fence
 log = structlog.get_logger(__name__)
 
 OWNERS_DIRECTORY = "owners"
-_QUESTION_S = 20.0
+_QUESTION_S = 5.0
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):

@@ -306,6 +306,11 @@ class Queue:
         names = await self._ledger.write(work)
         return await self._list(_SELECTED.where(queue.c.run_id.in_(names)).order_by(queue.c.id))
 
+    async def origins(self) -> list[str]:
+        """List who has ever asked for a run."""
+        statement = select(queue.c.origin).distinct()
+        return await self._ledger.read(lambda c: list(c.execute(statement).scalars()))
+
     async def count(self, state: QueueState) -> int:
         """Count the runs in an open state."""
         statement = select(func.count()).where(queue.c.state == state)

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 OK: Final = 200
 UNAVAILABLE: Final = 503
-LEDGER_PATIENCE_S: Final = 5.0
+LEDGER_PATIENCE_S: Final = 3.0
 """A probe waits no longer; a ledger that is held longer than this takes no work now."""
 
 
