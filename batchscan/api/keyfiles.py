@@ -7,6 +7,7 @@ an error instead of a reason to look elsewhere: keys of another account would be
 import asyncio
 import configparser
 import json
+import os
 import re
 import stat
 import time
@@ -70,6 +71,15 @@ class FileCredentials(RotatingCredentials):
         )
 
 
+def is_private(found: os.stat_result) -> bool:
+    """Whether nobody but us has a file.
+
+    One that is somebody else's may be given to us through its group, as a pod's secrets are.
+    """
+    given = 0o040 if found.st_uid != os.geteuid() else 0
+    return not found.st_mode & 0o077 & ~given
+
+
 Parse = Callable[[str, str, str], Found | None]
 
 
@@ -80,8 +90,8 @@ def read_file(path: Path, profile: str, parse: Parse) -> Found | None:
         CredentialsError: it cannot be read, or what it holds is not whole.
     """
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
             raise CredentialsError(f"{path}: not a file")
         with path.open("rb") as file:
             content = file.read(_MAX_FILE + 1)
@@ -89,10 +99,9 @@ def read_file(path: Path, profile: str, parse: Parse) -> Found | None:
         return None
     except OSError as error:
         raise CredentialsError(f"{path}: cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        _log.warning(
-            "credentials-readable-by-others", path=str(path), mode=stat.filemode(mode), advice="chmod 600"
-        )
+    if not is_private(found):
+        mode = stat.filemode(found.st_mode)
+        _log.warning("credentials-readable-by-others", path=str(path), mode=mode, advice="chmod 600")
     if len(content) > _MAX_FILE:
         raise CredentialsError(f"{path}: larger than {_MAX_FILE} bytes: not a file of credentials")
     problem: str

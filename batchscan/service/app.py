@@ -60,6 +60,7 @@ from batchscan.service.orders import Orders
 from batchscan.service.probes import add_probes
 from batchscan.service.queue import RunQueue
 from batchscan.service.quota_note import QuotaNote
+from batchscan.service.recollection import recall
 from batchscan.service.roots import Roots
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
@@ -95,6 +96,12 @@ async def _ledger(app: web.Application) -> AsyncIterator[None]:
         await stations.close()
 
 
+async def _remembering(app: web.Application) -> AsyncIterator[None]:
+    """Let the metrics know from the beginning how the last runs ended."""
+    await recall(app[ROWS], app[METRICS])
+    yield
+
+
 async def _dispatching(app: web.Application) -> AsyncIterator[None]:
     """Carry runs out."""
     accounts = Accounts(app[BROKER], app[METRICS], app[PULSE])
@@ -107,7 +114,7 @@ async def _dispatching(app: web.Application) -> AsyncIterator[None]:
     await app[WORKERS].stop(task, within_s=RUNS_STOP_S)
 
 
-CONTEXTS: Final = (_ledger, _dispatching)
+CONTEXTS: Final = (_ledger, _remembering, _dispatching)
 
 
 def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig) -> web.Application:

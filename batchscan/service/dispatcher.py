@@ -57,6 +57,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serve until ``drain``; then return when all runs have stopped."""
+        self._accounts.pulse.beat(PART, within_s=_BEAT_S)
         for run in await self._queue.take_back():
             log.warning("a run goes on that was not ended", run_id=run.run_id, state=run.state)
         async with asyncio.TaskGroup() as tasks:

@@ -1,19 +1,26 @@
-"""Probes and metrics by HTTP: `/healthz`, `/readyz` and `/metrics`."""
+"""Probes and metrics by HTTP: `/healthz`, `/readyz` and `/metrics`.
+
+The probes are open to anybody who can reach the port, so what costs something, a write to the ledger say, is
+looked at once in a while and not once for each who asks. A scrape is answered while the ledger fails: it
+tells of it.
+"""
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
 
-from batchscan.errors import UsageError
+from batchscan.errors import LedgerError, UsageError
 from batchscan.ledger.queue import QueueState
 from batchscan.metrics import render
-from batchscan.service.health import Changes, ledger_problem, readiness
+from batchscan.service.health import Changes, Health, ledger_problem, readiness
 from batchscan.service.keys import METRICS, ORDERS, PULSE, ROWS, STATE, STATION
 from batchscan.service.operations import JSON
-from batchscan.settings import SettingsError, settle
+from batchscan.settings import settle
 
+_READY_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 10.0
 
 
@@ -22,45 +29,56 @@ class Probes:
 
     def __init__(self) -> None:
         self._changes = Changes()
+        self._looking = asyncio.Lock()
+        self._ledger: str | None = None
+        self._ready_until = float("-inf")
         self._config: str | None = None
-        self._look_at = 0.0
+        self._look_at = float("-inf")
 
     async def healthz(self, request: web.Request) -> web.Response:
         """Tell whether the tasks turn."""
-        health = request.app[PULSE].health()
-        return web.Response(status=health.status, body=health.body(), content_type=JSON)
+        return _answer(request.app[PULSE].health())
 
     async def readyz(self, request: web.Request) -> web.Response:
         """Tell whether work can be taken."""
-        app = request.app
-        ledger = await ledger_problem(app[STATION].ledger)
-        config = await self._settings_problem(app)
-        health = readiness(ledger=ledger, config=config, draining=app[STATE].draining)
-        self._changes.note(
-            health, {"ledger": ledger, "config": config, "accepting": "the service is stopping"}
-        )
-        app[METRICS].ready = dict(health.checks)
-        return web.Response(status=health.status, body=health.body(), content_type=JSON)
+        return _answer(await self._ready(request.app))
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Tell Prometheus."""
         app = request.app
+        await self._ready(app)
         await app[METRICS].look(app[STATION].ledger.path)
-        app[METRICS].runs = {state.value: await app[ROWS].count(state) for state in _OPEN}
+        with suppress(LedgerError):
+            app[METRICS].runs = {state.value: await app[ROWS].count(state) for state in _OPEN}
         body, content_type = render(app[METRICS].registry, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    async def _settings_problem(self, app: web.Application) -> str | None:
-        """Say what is wrong with the settings file as it is now: a restart would fail."""
+    async def _ready(self, app: web.Application) -> Health:
+        async with self._looking:
+            if time.monotonic() >= self._ready_until:
+                self._ledger = await ledger_problem(app[STATION].ledger)
+                self._ready_until = time.monotonic() + _READY_S
+            await self._look_at_settings(app)
+        health = readiness(ledger=self._ledger, config=self._config, draining=app[STATE].draining)
+        reasons = {"ledger": self._ledger, "config": self._config, "accepting": "the service is stopping"}
+        self._changes.note(health, reasons)
+        app[METRICS].ready = dict(health.checks)
+        return health
+
+    async def _look_at_settings(self, app: web.Application) -> None:
+        """Find out what is wrong with the settings file as it is now: a restart would fail."""
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_AGAIN_S
             try:
                 await asyncio.to_thread(settle, app[ORDERS].flags)
-            except (SettingsError, UsageError) as error:
+            except UsageError as error:
                 self._config = str(error)
             else:
                 self._config = None
-        return self._config
+            self._look_at = time.monotonic() + _LOOK_AGAIN_S
+
+
+def _answer(health: Health) -> web.Response:
+    return web.Response(status=health.status, body=health.body(), content_type=JSON)
 
 
 _OPEN: Final = (QueueState.QUEUED, QueueState.RUNNING)

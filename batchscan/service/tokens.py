@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from batchscan.api.keyfiles import is_private
 from batchscan.errors import UsageError
 
 log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ def _read(path: Path) -> tuple[_Mark | None, bytes | None]:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(f"{path}: not a regular file; write a token into one")
-        if found.st_mode & 0o077:
+        if not is_private(found):
             raise UsageError(f"{path}: others can read or change the token; chmod 600 {path}")
         content = os.read(descriptor, _LONGEST + 1)
     finally:

@@ -20,6 +20,7 @@ from batchscan.api.credentials import (
     StaticCredentials,
     find_credentials,
 )
+from batchscan.api.keyfiles import is_private
 from batchscan.errors import CredentialsError
 
 ENV = {"TENCENTCLOUD_SECRET_ID": "AKIDenv", "TENCENTCLOUD_SECRET_KEY": "KEYenv%(x)s"}
@@ -263,6 +264,23 @@ def test_files_readable_by_others_are_warned_about(home: Path, mode: int) -> Non
     assert [entry["event"] for entry in logs] == ["credentials-readable-by-others"]
     assert logs[0]["path"] == str(path)
     assert "KEYini" not in str(logs)
+
+
+@pytest.mark.parametrize(
+    ("mode", "ours", "private"),
+    [
+        (0o600, True, True),
+        (0o400, False, True),
+        (0o440, False, True),  # a secret that is mounted into a pod: root's, and its group's
+        (0o440, True, False),
+        (0o460, False, False),
+        (0o444, False, False),
+    ],
+)
+def test_a_file_may_be_given_to_us_through_its_group(mode: int, ours: bool, private: bool) -> None:
+    owner = os.geteuid() + (0 if ours else 1)
+    found = os.stat_result((0o100000 | mode, 1, 1, 1, owner, 0, 9, 0, 0, 0))
+    assert is_private(found) == private
 
 
 def test_private_files_are_not_warned_about(home: Path) -> None:

@@ -67,7 +67,7 @@ LAYERS = (
     "service.events service.roots service.state service.tokens service.workers",
     "service.orders service.queue service.stations service.stream",
     "service.documents service.executor",
-    "service.accounts service.problems service.quota_note",
+    "service.accounts service.problems service.quota_note service.recollection",
     "service.dispatcher",
     "service.guard service.keys service.operations",
     "service.lookup_api service.openapi service.probes service.runs_api",
