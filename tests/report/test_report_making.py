@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from report_samples import judged, unjudged
+from structlog.testing import capture_logs
 
 from batchscan.decisions.making import Wanted, make_decisions
 from batchscan.errors import BatchscanError, NothingMatchedError, UsageError
@@ -91,8 +92,15 @@ def test_the_new_file_has_the_permissions_of_the_old_one(place: Path) -> None:
     ],
 )
 def test_a_grace_that_cannot_be_given_is_said(place: Path, files: dict[str, str], said: str | None) -> None:
-    from structlog.testing import capture_logs
-
     with capture_logs() as logs:
         make_decisions(place / "report.jsonl", None, want("new.json", **files)(place))
     assert [entry["event"] for entry in logs] == ([said] if said else [])
+
+
+def test_a_policy_that_lets_the_unknown_pass_is_said_every_time(place: Path) -> None:
+    (place / "loose.toml").write_text("verdicts = {pending = 'allow', may_allow = ['pending']}")
+    with capture_logs() as logs:
+        head = make_decisions(place / "report.jsonl", None, want(policy="loose.toml")(place))
+    assert head.counts.allow == 1
+    assert [log["event"] for log in logs] == ["the policy does not block what is pending: it is allowed"]
+    assert [log["log_level"] for log in logs] == ["warning"]

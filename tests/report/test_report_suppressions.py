@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_samples import judged, unjudged
+from structlog.testing import capture_logs
 
 from batchscan.errors import UsageError
 from batchscan.models import Outcome, RiskLevel, Row, Rule
 from batchscan.publish import Document, publish, survey
 from batchscan.report.rows import encode_row
-from batchscan.suppressions import Audit, Suppressions
+from batchscan.suppressions import Audit, Suppressions, warn_of
 
 TODAY = date(2026, 11, 24)
 A, B = "aa" * 32, "bb" * 32
@@ -229,6 +230,23 @@ def test_the_audit_tells_what_an_owner_has_to_see_to(load: Load) -> None:
         "Suppressions to look at: 1 expired, 2 expiring within 14 days, 1 without a finding,"
         " 1 whose finding has other rules."
     )
+
+
+def test_the_log_tells_twenty_of_a_kind_and_counts_the_others(load: Load) -> None:
+    many = [f"{number:064x}" for number in range(45)]
+    text = "".join(entry(sha256=f'"{digest}"', rule='"1"', path='"\\u001b*"') for digest in many)
+    suppressions = load(text)
+    for digest in many[:22]:
+        suppressions.match(finding("\x1b[2J.zip", digest, "\x07"))
+    with capture_logs() as logs:
+        warn_of(suppressions.audit())
+    unused = [log for log in logs if "met no finding" in log["event"]]
+    stays = [log for log in logs if "a finding stays" in log["event"]]
+    others = [log["number"] for log in logs if "not listed" in log["event"]]
+    assert (len(unused), len(stays), others) == (20, 20, [3, 2])
+    assert unused[0]["suppression"] == "entry 23 (line 155)"
+    assert stays[0]["path"] == r"\x1b[2J.zip"
+    assert stays[0]["rules"] == [r"\x07"]
 
 
 def test_without_a_file_nothing_is_suppressed_and_nothing_told() -> None:
