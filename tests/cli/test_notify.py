@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from cli_lab import ENGINE_VERSION, FAST, Lab, skill, skills
+from cli_lab import ENGINE_VERSION, FAST, Lab, skill, skills, until
 from msgspec import structs
 from notice_lab import SECRET, TOKEN, Inbox, inbox, verified
 
@@ -138,6 +138,23 @@ async def test_a_receiver_that_hangs_holds_neither_the_result_nor_a_signal_up(la
         done = await running.done()
     assert done.code == 1, "the code of the run, not that of the signal"
     assert done.summary["exit_code"] == 1
+
+
+async def test_an_interrupted_run_is_told_and_so_is_what_resuming_it_found(lab: Lab) -> None:
+    skills(lab.inputs, 1, "evil")
+    async with lab.service() as service, inbox() as first, inbox() as second:
+        service.detector.gate.clear()
+        scan = ("scan", "in", "-o", lab.report, "--endpoint", service.url, *FAST)
+        running = await lab.start(*scan, env=told(first))
+        await until(lambda: len(service.creates) == 1)
+        running.send(signal.SIGTERM)
+        stopped = await running.done()
+        service.detector.gate.set()
+        resumed = await lab.run("resume", "--notify", second.url, *FAST)
+    assert (stopped.code, resumed.code) == (143, 0)
+    left, found = first.notice(), second.notice()
+    assert (left["reasons"], left["state"], left["exit_code"]) == (["incomplete"], "interrupted", 143)
+    assert (found["reasons"], found["run_id"]) == (["new-malicious"], left["run_id"])
 
 
 async def test_a_rescan_tells_what_flipped_and_nothing_otherwise(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from markdown_it import MarkdownIt
 from report_samples import judged, unjudged
 
 from batchscan.formats.markdown import FINDINGS_LIMIT, SIZE_LIMIT
@@ -93,6 +94,26 @@ def test_nothing_of_a_hostile_name_is_markup(tmp_path: Path) -> None:
     assert bare.count("#") == 3, "one heading"
     assert all(line.isprintable() for line in text.splitlines())
     assert "suppressed until `2027-01-31` by `@lena`: `known, see \\x60T-1\\x60`" in text
+
+
+def test_a_renderer_sees_every_hostile_name_as_code(tmp_path: Path) -> None:
+    """Read by markdown-it, with HTML, tables and strikethrough switched on, as chats and forges have them."""
+    rows = [
+        judged(
+            name, RiskLevel.MALICIOUS, verdict={"primary_rule": name, "rules": (Rule(name, name, "AI", ""),)}
+        )
+        for name in HOSTILE
+    ]
+    rows += [unjudged(code=name, run_id=name) for name in HOSTILE]
+    reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    tokens = reader.parse(comment(tmp_path, rows))
+    inline = [child for token in tokens for child in token.children or ()]
+    assert {child.type for child in inline} <= {"text", "code_inline", "strong_open", "strong_close"}
+    blocks = {token.type.removesuffix("_open") for token in tokens if token.nesting == 1}
+    assert blocks == {"heading", "paragraph", "bullet_list", "list_item"}
+    assert sum(token.type == "list_item_open" for token in tokens) == len(HOSTILE)
+    plain = "".join(child.content for child in inline if child.type == "text")
+    assert not any(sign in plain for sign in "@<[]|~`\\&")
 
 
 def test_the_worst_are_shown_each_content_once_and_the_cut_is_told(tmp_path: Path) -> None:
