@@ -3,8 +3,10 @@
 JUnit knows passed and three ways not to. Malicious and suspicious are failures, told apart by their type: a
 finding that passes would not be seen anywhere. An input that could not be scanned is an error. One whose
 verdict is still to come, or whose finding was accepted, is skipped. Skipped tests are green, so the first
-case is about the report: it is an error while a verdict is missing. What is shown has no character that does
-not print, so there is none that XML 1.0 forbids.
+case is about the report: it is an error while a verdict is missing.
+
+Readers drop the second of two cases of one name, so where there are several sources a name begins with its
+source. No character is written that does not print, so none that XML 1.0 forbids.
 """
 
 from datetime import datetime
@@ -29,13 +31,14 @@ WHOLE: Final = "every input has a verdict"
 """The name of the case that is about the report."""
 
 _SUITE = "batchscan"
-_PATH_LIMIT = 1_000
+_PATH_LIMIT = 4_096
 
 
 class _JUnit:
     def __init__(self, out: BinaryIO, context: Context) -> None:
         self._out = out
         found, shortfall = context.survey, find_shortfall(context)
+        self._several = len(found.sources) > 1
         counts = _counts(found, shortfall)
         skipped = found.tally.outcomes[Outcome.PENDING] + _accepted(found)
         self._line('<?xml version="1.0" encoding="UTF-8"?>')
@@ -50,7 +53,8 @@ class _JUnit:
 
     def add(self, entry: Entry) -> None:
         path = shown(entry.row.path, _PATH_LIMIT)
-        self._case(path or "(no name)", _class_name(path), _trouble(entry))
+        name = f"{shown(entry.row.source, _PATH_LIMIT)}: {path}" if self._several else path
+        self._case(name or "(no name)", _class_name(path), _trouble(entry))
 
     def finish(self) -> None:
         self._line("</testsuite>")

@@ -72,7 +72,9 @@ def finding(path: str = "a.zip", level: RiskLevel = RiskLevel.MALICIOUS, **more:
 
 def missing(path: str, outcome: Outcome, code: str = "deadline") -> Row:
     problem = Problem(code, "said <the> test\x1b")
-    return Row(run_id=RUN, path=path, source="in", outcome=outcome, endpoint="embedded", error=problem)
+    return Row(
+        run_id=RUN, path=path, source="/srv/skills", outcome=outcome, endpoint="embedded", error=problem
+    )
 
 
 def hostile_rows() -> list[Row]:

@@ -112,12 +112,18 @@ def test_skipped_is_not_all_that_says_that_a_verdict_is_missing(rows: list[Row],
     assert suite.errors == 1
 
 
+def test_the_same_path_in_two_sources_is_two_cases() -> None:
+    """GitLab shows only the first one of a name."""
+    rows = [finding("a.zip", RiskLevel.BENIGN, source="one"), finding("a.zip", source="two")]
+    assert cases(convert(rows)) == {WHOLE: None, "one: a.zip": None, "two: a.zip": ("Failure", "malicious")}
+
+
 def test_hostile_rows_stay_text() -> None:
     """Characters that XML 1.0 cannot hold are shown escaped, and a name cannot end an attribute."""
     rows = hostile_rows()
     suite = convert(rows)
     assert suite.tests == len(rows) + 1
-    found = [str(case.name) for case in suite]
+    found = [str(case.name).partition(": ")[2] for case in suite]
     assert "\\x1b[31mred\\x1b[0m.zip" in found
     assert "x\\x00\\x0b\\ufffe\\uffff.zip" in found
     assert "line\\nbreak\\r.zip" in found
