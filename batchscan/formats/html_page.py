@@ -6,6 +6,7 @@ has one can read the report, and a page is passed on.
 """
 
 import shlex
+from collections import Counter
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
@@ -16,8 +17,18 @@ from batchscan.formats import page_charts
 from batchscan.formats.entry import Context, Entry
 from batchscan.formats.page_changes import key_of, new_keys, show_changes
 from batchscan.formats.page_headline import make_headline, missing_by_code, plural
-from batchscan.formats.page_rows import Example, FindingShown, show_dues, show_example, show_finding
+from batchscan.formats.page_rows import (
+    JUDGE,
+    SOURCE,
+    Example,
+    FindingShown,
+    show_dues,
+    show_example,
+    show_finding,
+)
+from batchscan.models import RiskLevel
 from batchscan.pages.rendering import asset, content_policy, environment, middle_cut, minute
+from batchscan.report.survey import SEVERITY
 from batchscan.report.tally import OTHER_CODES
 from batchscan.report.text import duration, printable
 
@@ -47,6 +58,7 @@ class _HtmlPage:
         self._context = context
         self._cut = context.survey.worst_first(FINDINGS_LIMIT)
         self._new = new_keys(context)
+        self._common = _common(context)
         self._findings: list[FindingShown] = []
         self._examples: dict[str, list[Example]] = {code: [] for code in context.survey.tally.errors}
 
@@ -59,7 +71,7 @@ class _HtmlPage:
                 held.append(show_example(row))
         if row.verdict is not None and self._cut.take(row):
             new = self._new is not None and key_of(row) in self._new
-            self._findings.append(show_finding(entry, row.verdict, new=new))
+            self._findings.append(show_finding(entry, row.verdict, new=new, without=self._common))
 
     def finish(self) -> None:
         self._findings.sort(key=FindingShown.order)
@@ -95,7 +107,7 @@ class _HtmlPage:
             "findings": self._findings,
             "found": survey.findings(),
             "accepted": survey.suppressed.total(),
-            "left_out": self._cut.left_out,
+            "left_out": self._left_out(),
             "rest": f"batchscan report {_report_name(self._context)} --format csv -o findings.csv",
             "facts": [(label, text) for label, text in _facts(self._context) if text],
             "when": minute(
@@ -105,15 +117,32 @@ class _HtmlPage:
             "name": middle_cut(self._context.name, 120),
         }
 
+    def _left_out(self) -> str:
+        """Say in words which findings are beyond the limit; empty where none is."""
+        shown = Counter(finding.verdict for finding in self._findings)
+        found = self._context.survey.tally.verdicts
+        left = [(level, found[level] - shown[level]) for level in SEVERITY if level is not RiskLevel.BENIGN]
+        return " and ".join(f"{number:,} {level}" for level, number in left if number)
+
 
 def open_writer(out: BinaryIO, context: Context) -> _HtmlPage:
     """Begin a page."""
     return _HtmlPage(out, context)
 
 
+def _common(context: Context) -> frozenset[str]:
+    """Name the details that are the same in every row; the page says them once."""
+    survey = context.survey
+    one_judge = len(survey.endpoints) == 1 and len(survey.tally.engine_versions) == 1
+    one_source = len(survey.sources) == 1
+    return frozenset(name for name, alike in ((JUDGE, one_judge), (SOURCE, one_source)) if alike)
+
+
 def _judges(context: Context) -> list[Judge]:
     judges = []
-    for endpoint in list(context.survey.endpoints)[:_NAMED]:
+    summary = None if context.run is None else context.run.summary
+    endpoints = list(context.survey.endpoints) or ([summary.endpoint] if summary else [])
+    for endpoint in endpoints[:_NAMED]:
         kind, name = _PLACES.get(endpoint, ("other", f"Service at {middle_cut(endpoint, 120)}"))
         judges.append(Judge(kind, middle_cut(endpoint, 120), name))
     return judges

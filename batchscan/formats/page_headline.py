@@ -201,7 +201,7 @@ def _since(changes: Changes) -> str:
     new = [plural(number, f"{level} skill") for level, number in found.fresh.items() if number]
     told = f"Since the run of {minute(changes.started_at)}: {' and '.join(new) or 'no finding'} new"
     unknown = found.counts[Change.UNKNOWN]
-    return f"{told}; of {plural(unknown, 'input')} that cannot be told." if unknown else f"{told}."
+    return f"{told}; {plural(unknown, 'input')} cannot be compared." if unknown else f"{told}."
 
 
 def _have(number: int) -> str:

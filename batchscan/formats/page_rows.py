@@ -1,5 +1,6 @@
 """What the HTML page shows of rows, cut to what a person reads, so that a held row has a bounded size."""
 
+from collections.abc import Container
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,12 @@ from batchscan.pages.rendering import middle_cut, prose
 from batchscan.report.survey import NO_SCORE, SEVERITY
 from batchscan.suppressions import Audit, Suppression
 from batchscan.suppressions_file import Acceptance
+
+SOURCE: Final = "source"
+"""The detail that says where a file was found."""
+
+JUDGE: Final = "judged by"
+"""The detail that names endpoint and engine."""
 
 _TEXT: Final = 600  # characters of a sentence that a service wrote
 _LABEL: Final = 120  # of a name that it wrote
@@ -96,8 +103,10 @@ def show_dues(audit: Audit | None) -> list[Due]:
     return [Due(what, len(found), list(found[:_DUES])) for what, found in reasons if found]
 
 
-def show_finding(entry: Entry, verdict: RiskLevel, *, new: bool = False) -> FindingShown:
-    """Take from a finding what the page shows."""
+def show_finding(
+    entry: Entry, verdict: RiskLevel, *, new: bool = False, without: Container[str] = ()
+) -> FindingShown:
+    """Take from a finding what the page shows; details ``without`` those that all rows have in common."""
     row = entry.row
     rules = sorted(row.rules[: 2 * _LISTED], key=lambda rule: rule.id != row.primary_rule)
     shown = [_rule(rule) for rule in rules[:_LISTED]]
@@ -122,7 +131,7 @@ def show_finding(entry: Entry, verdict: RiskLevel, *, new: bool = False) -> Find
         suppression=None
         if accepted is None
         else msgspec.structs.replace(accepted, reason=prose(accepted.reason, _TEXT) or ""),
-        details=[(label, text) for label, text in _details(row) if text],
+        details=[(label, text) for label, text in _details(row) if text and label not in without],
     )
 
 
@@ -142,17 +151,17 @@ def _rule(rule: Rule) -> RuleShown:
 
 
 def _details(row: Row) -> list[tuple[str, str | None]]:
-    source = row.source if row.manifest_line is None else f"{row.source}, line {row.manifest_line}"
     capabilities = [prose(capability.name, _LABEL) or capability.id for capability in row.capabilities]
     return [
         ("whole path", row.path[:_WHOLE] if len(row.path) > _PATH else None),
-        ("source", middle_cut(source, _PATH)),
+        (SOURCE, middle_cut(row.source, _PATH)),
+        ("line of the manifest", None if row.manifest_line is None else f"{row.manifest_line:,}"),
         ("id", _scalar(row.id)),
         ("described as", prose(row.skill.description, _TEXT)),
         ("can do", "; ".join(capabilities[:_LISTED])),
         ("size", None if row.size is None else f"{row.size:,} bytes"),
         ("files inside", None if row.skill.file_count is None else f"{row.skill.file_count:,}"),
-        ("judged by", f"{middle_cut(row.endpoint, _LABEL)}, engine {row.engine_version}"),
+        (JUDGE, f"{middle_cut(row.endpoint, _LABEL)}, engine {row.engine_version}"),
         ("judged at", row.scanned_at),
         ("expires", row.expires_at),
         ("outcome", row.outcome),

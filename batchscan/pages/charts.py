@@ -13,6 +13,7 @@ LEAST: Final = 0.8
 """Width that any count but 0 has at least in a bar, percent: one in a million must be seen."""
 
 _THOUSAND, _MILLION = 1_000, 1_000_000
+_ROOM: Final = 2  # columns that a text may reach into
 _WIDEST: Final = 9.0  # of a column, percent: three runs are no wall
 
 
@@ -61,14 +62,16 @@ def bar(parts: Sequence[tuple[str, int]]) -> list[Segment]:
 def strip(kind: str, labels: Sequence[str], counts: Sequence[int], height: float, *, texts: bool) -> Strip:
     """Draw one column for each label, the highest ``height`` pixels high.
 
-    ``texts`` writes each count over its column; else only over the highest and the last one.
+    ``texts`` writes each count over its column; else only over the last one and the first of the highest.
     """
     most = max(counts, default=0)
     step = 100 / max(1, len(labels))
     width = min(step * 0.8, _WIDEST)
+    last = len(labels) - 1
+    peak = counts.index(most) if counts else 0
     columns = []
     for place, (label, number) in enumerate(zip(labels, counts, strict=True)):
-        named = texts or number == most or place == len(labels) - 1
+        named = texts or place == last or (place == peak and last - peak > _ROOM)
         columns.append(
             Column(
                 label=label,

@@ -20,7 +20,7 @@ async def test_a_page_tells_of_the_runs_before_and_of_what_changed(lab: Lab) -> 
     page = (lab.path / "page.html").read_text(encoding="utf-8")
     assert '<h1 id="title">Incomplete: 1 of 5 inputs has no verdict</h1>' in page
     assert re.search(
-        r"Since the run of \d{4}-\d\d-\d\d \d\d:\d\d UTC: 1 malicious skill new; of 1 input", page
+        r"Since the run of \d{4}-\d\d-\d\d \d\d:\d\d UTC: 1 malicious skill new; 1 input cannot", page
     )
     assert "The last 2 runs over the same inputs" in page
     assert page.count('class="tag fresh"') == 1

@@ -83,7 +83,7 @@ def test_without_script_nothing_is_missing(browser: Browser, tmp_path: Path, mix
         assert page.locator("#tools").is_hidden()
         assert page.locator("thead button").count() == 0
         page.locator("#findings summary").first.click()
-        assert page.locator("#findings details dl").first.is_visible()
+        assert page.locator("#findings details li").first.is_visible()
 
 
 def test_sort_and_filter_by_keyboard(browser: Browser, tmp_path: Path, mixed: str) -> None:

@@ -127,7 +127,7 @@ def test_of_many_findings_the_worst_are_shown_and_the_cut_is_told() -> None:
     assert len(shown) == FINDINGS_LIMIT
     assert shown == sorted(shown)
     assert shown.count("0") == 30
-    assert "The worst 2,000 are shown. 30 milder ones are not on this page" in page
+    assert "The worst 2,000 are shown. Not on this page: 30 suspicious, none of them worse." in page
     assert f"batchscan report {page_lab.RUN} --format csv -o findings.csv" in page
     assert "2,030 suspicious" not in page
 
@@ -156,6 +156,8 @@ def test_one_in_a_million_is_seen_in_a_bar() -> None:
 
 
 def test_columns_stand_in_their_place() -> None:
+    few = strip("benign", list("abcdefg"), [1, 9, 9, 0, 0, 9, 3], 40, texts=False).columns
+    assert [column.text for column in few] == ["", "9", "", "", "", "", "3"]
     columns = strip("benign", ["a", "b"], [0, 5000], 40, texts=True).columns
     assert [(column.height, column.text) for column in columns] == [(0, ""), (40, "5.0k")]
     assert [column.middle for column in columns] == [25, 75]
