@@ -102,6 +102,11 @@ CASES = {
     "a copy added": (["in/a h1 M"], ["in/a h1 M", "in/b h1 M"], {"still-there": 2}),
     "a copy removed": (["in/a h1 M", "in/b h1 M"], ["in/a h1 M"], {"still-there": 2}),
     "a copy of what had no verdict": (["in/a h1 -"], ["in/a h1 -", "in/b h1 M"], {"unknown": 2}),
+    "a copy of what had several verdicts": (
+        ["in/a h1 S", "in/b h1 M", "in/c h1 -"],
+        ["in/a h1 S", "in/b h1 M", "in/c h1 S", "in/d h1 M"],
+        {"still-there": 3, "unknown": 1},
+    ),
     "a copy in the place of something benign": (
         ["in/a h1 M", "in/b h2 B"],
         ["in/a h1 M", "in/b h1 M"],
