@@ -29,7 +29,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Number = Annotated[int, BeforeValidator(_whole)]
+WHOLE: Final = BeforeValidator(_whole)
 
 
 class Document(BaseModel):
@@ -64,7 +64,7 @@ class ProblemDocument(Document):
 
 
 class _Sampled(Order):
-    sample: Annotated[Number, Field(ge=1, le=1_000_000_000)] | None = Field(
+    sample: Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE] | None = Field(
         default=None, description="Submit so many first, chosen by chance, and leave the rest pending."
     )
 
@@ -116,16 +116,16 @@ class RunOrder(Order):
     roots of the service. Links that lead out of the roots are not followed.
     """
 
-    sources: Annotated[tuple[Name, ...], Field(max_length=1000, strict=False)] = ()
-    manifests: Annotated[tuple[Name, ...], Field(max_length=1000, strict=False)] = ()
+    sources: Annotated[tuple[Name, ...], Field(max_length=500, strict=False)] = ()
+    manifests: Annotated[tuple[Name, ...], Field(max_length=500, strict=False)] = ()
     include: Annotated[tuple[Name, ...], Field(max_length=100, strict=False)] = ()
     exclude: Annotated[tuple[Name, ...], Field(max_length=100, strict=False)] = ()
     rescan: Annotated[RescanOlder | RescanVerdict | RescanOther, Field(discriminator="which")] | None = None
     endpoint: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
         default=None, description="One that the service's settings file names; by default the service's own."
     )
-    priority: Annotated[Number, Field(ge=0, le=HIGHEST)] = AD_HOC
-    budget: Annotated[Number, Field(ge=0, le=1_000_000_000)] | None = None
+    priority: Annotated[int, Field(ge=0, le=HIGHEST), WHOLE] = AD_HOC
+    budget: Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE] | None = None
     wait: bool = True
     fail_on: Literal["malicious", "suspicious"] | None = None
 

@@ -22,6 +22,7 @@ from batchscan.service.problems import RefusedError
 from batchscan.service.runs_api import describe, find_run
 
 HEARTBEAT_S: Final = 10.0
+_LOOK_S: Final = 1.0
 _WRITE_S: Final = 10.0
 _RETRY_MS: Final = 2000
 _LAST: Final = "Last-Event-ID"
@@ -50,7 +51,7 @@ async def run_events(request: web.Request) -> web.StreamResponse:
                 if ended:
                     return response
                 events.skip(number)
-            await _follow(response, events)
+            await _follow(request, response, events)
     return response
 
 
@@ -66,7 +67,7 @@ async def all_events(request: web.Request) -> web.StreamResponse:
             if after is None or events.missed:
                 await _send(response, number, _SNAPSHOT, page)
                 events.skip(number)
-            await _follow(response, events, to_the_end=False)
+            await _follow(request, response, events, to_the_end=False)
     return response
 
 
@@ -102,16 +103,25 @@ async def _open(request: web.Request) -> AsyncIterator[web.StreamResponse]:
         state.streams -= 1
 
 
-async def _follow(response: web.StreamResponse, events: Subscription, *, to_the_end: bool = True) -> None:
+async def _follow(
+    request: web.Request, response: web.StreamResponse, events: Subscription, *, to_the_end: bool = True
+) -> None:
+    silent = 0
     while True:
         try:
-            async with asyncio.timeout(HEARTBEAT_S):
+            async with asyncio.timeout(_LOOK_S):
                 event = await anext(events)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            await _write(response, b":\n\n")
+            if request.transport is None or request.transport.is_closing():
+                return  # gone: another one may have its place
+            silent += 1
+            if silent * _LOOK_S >= HEARTBEAT_S:
+                silent = 0
+                await _write(response, b":\n\n")
             continue
+        silent = 0
         await _write(response, _encoded(event))
         if event.last and to_the_end:
             return

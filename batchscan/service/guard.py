@@ -28,8 +28,8 @@ log = structlog.get_logger("batchscan.service.http")
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 """Told to anybody who can reach the port: they say nothing of what is scanned."""
 
-REQUEST_ID: Final = "request_id"
-CSP: Final = "csp"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+CSP: Final = web.RequestKey("csp", str)
 """Key of a request under which a page leaves a Content-Security-Policy of its own."""
 
 _HEADERS: Final = {

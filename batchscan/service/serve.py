@@ -6,6 +6,7 @@ gone within ten seconds. A second signal does not wait for the runs.
 
 import asyncio
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from batchscan.errors import UsageError
 from batchscan.service.app import begin_to_stop, make_app, runs_stopped
@@ -65,7 +67,11 @@ async def serve(flags: Mapping[str, Any], settled: Settled, service: ServiceConf
     with _alone(settled.config.state_dir), drain_then_abort(drain, abort.set):
         app = await asyncio.to_thread(make_app, flags, settled, service)
         runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=_HANDLERS_S, max_line_size=_LONGEST_LINE
+            app,
+            access_log=None,
+            shutdown_timeout=_HANDLERS_S,
+            max_line_size=_LONGEST_LINE,
+            logger=_server_log(),
         )
         try:
             await runner.setup()
@@ -80,6 +86,21 @@ async def serve(flags: Mapping[str, Any], settled: Settled, service: ServiceConf
             await runner.cleanup()
         log.warning("stopped", took_s=round(time.monotonic() - began, 2))
     return 0
+
+
+def _server_log() -> logging.Logger:
+    """Where aiohttp says what went wrong outside of our code: a caller's bad HTTP is no error of ours."""
+    logger = logging.getLogger(f"{__name__}.http")
+    logger.filters = [_calm]
+    return logger
+
+
+def _calm(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, BadHttpMessage):
+        return True
+    log.info("request refused: it is no HTTP", code=error.code)
+    return False
 
 
 async def _until(app: web.Application, stop: asyncio.Event) -> None:

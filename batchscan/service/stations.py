@@ -96,12 +96,14 @@ class Stations:
             async with open_station(config, access, Stats(meter=self.meter(config))) as station:
                 ready.set_result(station)
                 await self._closing.wait()
-        except BaseException as error:
+        except Exception as error:
+            if ready.done():
+                log.exception("a station did not close well", endpoint=config.endpoint)
+            else:
+                ready.set_exception(error)
+        finally:
             if not ready.done():
-                ready.set_exception(error if isinstance(error, Exception) else RuntimeError("closed"))
-                return
-            log.exception("a station was lost", endpoint=config.endpoint)
-            raise
+                ready.cancel()
 
 
 def _look_at(ready: "asyncio.Future[Station]") -> None:

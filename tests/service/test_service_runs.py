@@ -105,7 +105,7 @@ async def test_pages_and_filters_find_every_run_once(room: Room) -> None:
     assert set(asked) < set(seen)
     by_hand = (await room.serving.get("/runs", params={"origin": "command line"})).json["runs"]
     assert [run["state"] for run in by_hand] == ["complete"]
-    assert by_hand[0]["run_id"] == seen[0]
+    assert by_hand[0]["run_id"] in seen
     states = {"state": ["queued", "failed"], "limit": "100"}
     assert (await room.serving.get("/runs", params=states)).json["runs"] == []
     mine = (await room.serving.get("/runs", params={"origin": "api", "limit": "100"})).json["runs"]
