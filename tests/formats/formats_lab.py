@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def missing(path: str, outcome: Outcome, code: str = "deadline") -> Row:
     )
 
 
-def hostile_rows() -> list[Row]:
+def hostile_rows(names: Sequence[str] = HOSTILE_NAMES) -> list[Row]:
     """Rows as somebody may have made them up: every text of the service and of authors is wild."""
     wild = [
         finding(
@@ -103,14 +103,14 @@ def hostile_rows() -> list[Row]:
             run_id=name,
             endpoint=name,
         )
-        for number, name in enumerate(HOSTILE_NAMES)
+        for number, name in enumerate(names)
     ]
     many = tuple(Rule(f"r{n}", None, "AI", "") for n in range(120))
     able = tuple(Capability(f"c{n}", "") for n in range(120))
     wild.append(finding("many.zip", rules=many, capabilities=able, notes=tuple(map(str, range(120)))))
     long = "l" * 1_000_000
     wild.append(finding(long + "/" + long, primary_rule=long, rules=(Rule(long, long, "AI", ""),)))
-    codes = [missing(name, Outcome.FAILED, name) for name in HOSTILE_NAMES]
+    codes = [missing(name, Outcome.FAILED, name) for name in names]
     return [*wild, *codes, missing("p.zip", Outcome.PENDING), missing("r.zip", Outcome.REJECTED, "not-a-zip")]
 
 
