@@ -87,6 +87,7 @@ class _Reading:
         self._changes = None if run is None else run.changes
         summary = None if run is None else run.summary
         self._unread = 0 if summary is None else summary.skipped.get(_UNREAD, 0)
+        self._rowless = 0 if summary is None else max(0, summary.inputs - self._inputs)
         self._problem = None if summary is None else summary.error
         self._unfinished = context.state in (RunState.RUNNING, RunState.INTERRUPTED)
         self._resumable = self._unfinished or context.state == RunState.INCOMPLETE
@@ -115,6 +116,8 @@ class _Reading:
             title = f"Nothing was judged: {self._missing:,} of {inputs} {_have(self._missing)} no verdict"
         elif self._missing:
             title = f"Incomplete: {self._missing:,} of {inputs} {_have(self._missing)} no verdict"
+        elif self._rowless:
+            title = f"Incomplete: the run had {plural(self._rowless, 'more input')} than the report has rows"
         elif self._unread or state == RunState.INCOMPLETE:
             title = "Incomplete: not everything could be looked at"
         else:
@@ -131,7 +134,8 @@ class _Reading:
         if sum(self._found.values()):
             accepted = plural(sum(self._found.values()), "accepted finding")
             return Tone.CALM, f"Nothing open: {accepted} among {plural(self._inputs, 'input')}"
-        tone = Tone.CALM if self._context.state is None else Tone.GOOD
+        known = self._context.state is not None and self._problem is None
+        tone = Tone.GOOD if known else Tone.CALM
         return tone, f"Nothing was found in {plural(self._inputs, 'input')}"
 
     def _newly(self) -> str:
@@ -149,7 +153,7 @@ class _Reading:
         lines = []
         judged = self._inputs - self._missing
         found = [plural(number, f"{level} skill") for level, number in self._found.items() if number]
-        whole = not (self._missing or self._unread or self._resumable)
+        whole = not (self._missing or self._unread or self._rowless or self._resumable)
         if self._inputs and whole:
             lines.append("Every input has a verdict.")
         elif judged:

@@ -97,6 +97,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     ]
     sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "batchscan").rglob("*.py")}
     assert sources == {n for n in names if n.endswith(".py")}
+    pages = {
+        p.relative_to(ROOT).as_posix() for p in (ROOT / "batchscan/pages").rglob("*.*") if p.suffix != ".pyc"
+    }
+    assert pages <= set(names)
+    assert {".html", ".css", ".js"} <= {Path(page).suffix for page in pages}
 
 
 def test_the_wheel_is_described(wheel: zipfile.ZipFile) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from batchscan.models import Outcome, RiskLevel, Row, RunState
+from batchscan.suppressions import Audit
+from batchscan.suppressions_file import Acceptance
 
 AXE = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
 MIXED: list[Row] = [*page_lab.night(34, 0.4), *page_lab.failures()]
@@ -20,7 +23,10 @@ ACCEPTED = frozenset([row.path for row in MIXED if row.verdict is RiskLevel.MALI
 @pytest.fixture(scope="module")
 def mixed() -> str:
     """A page with all that a page can have."""
-    return page_lab.page_of(MIXED, RunState.INCOMPLETE, ACCEPTED, nights=12)
+    changes = page_lab.changes_of(MIXED[: len(MIXED) // 2], MIXED)
+    entry = Acceptance(place="entry 1 (line 3)", reason="old", owner="sec", expires=date(2026, 11, 1))
+    audit = Audit(expired=(entry,))
+    return page_lab.page_of(MIXED, RunState.INCOMPLETE, ACCEPTED, nights=12, changes=changes, audit=audit)
 
 
 @contextmanager
@@ -89,7 +95,7 @@ def test_without_script_nothing_is_missing(browser: Browser, tmp_path: Path, mix
 def test_sort_and_filter_by_keyboard(browser: Browser, tmp_path: Path, mixed: str) -> None:
     with opened(browser, tmp_path, mixed) as page:
         first = paths(page)
-        head = page.get_by_role("columnheader", name="score")
+        head = page.locator("#findings").get_by_role("columnheader", name="score", exact=True)
         head.get_by_role("button").focus()
         page.keyboard.press("Enter")
         scores = [int(s) for s in page.locator("#findings tbody .c-score").all_inner_texts()]

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import re
+from datetime import date
 from io import BytesIO
 
+import msgspec
 import page_lab
 import pytest
 
@@ -15,6 +17,8 @@ from batchscan.formats.html_page import FINDINGS_LIMIT, open_writer
 from batchscan.formats.page_headline import Tone, make_headline
 from batchscan.models import Outcome, RiskLevel, Row, RunState
 from batchscan.pages.charts import LEAST, bar, compact, strip
+from batchscan.suppressions import Audit
+from batchscan.suppressions_file import Acceptance
 
 EVIL = [page_lab.judged(f"evil-{n}.zip", RiskLevel.MALICIOUS, n) for n in range(3)]
 ODD = [page_lab.judged(f"odd-{n}.zip", RiskLevel.SUSPICIOUS, 50) for n in range(2)]
@@ -49,6 +53,67 @@ def test_unread_directories_and_the_runs_error_are_in_the_headline() -> None:
     headline = make_headline(page_lab.context_of(survey, summary=summary))
     assert headline.tone is Tone.WARN
     assert "2 directories could not be read: inputs in there have no row." in headline.lead
+
+
+def test_a_report_with_fewer_rows_than_its_run_had_inputs_is_not_whole() -> None:
+    survey = page_lab.survey_of(FINE)
+    headline = make_headline(page_lab.context_of(survey, summary=page_lab.summary_of(survey, inputs=7)))
+    assert headline.tone is Tone.WARN
+    assert headline.title == "Incomplete: the run had 2 more inputs than the report has rows"
+    assert "Every input has a verdict." not in headline.lead
+
+
+def test_what_changed_is_told_and_what_is_new_is_marked() -> None:
+    before = [*FINE[:3], EVIL[0], page_lab.judged("gone.zip", RiskLevel.MALICIOUS, 1)]
+    after = [*FINE, *EVIL, *ODD]
+    changes = page_lab.changes_of(before, after)
+    headline = make_headline(page_lab.context_of(page_lab.survey_of(after), changes=changes))
+    assert headline.title == "3 malicious skills among 10 inputs, 2 of them new"
+    assert (
+        "Since the run of 2026-11-23 04:43 UTC: 2 malicious skills and 2 suspicious skills new."
+        in headline.lead
+    )
+    page = page_lab.page_of(after, changes=changes)
+    assert page.count("data-new") == page.count('class="tag fresh"') == 4
+    assert re.findall(r"<dt>([^<]+)</dt><dd>(\d+)</dd>", page[page.index('class="turns"') :])[:7] == [
+        ("newly malicious", "2"),
+        ("newly suspicious", "2"),
+        ("other rules than before", "0"),
+        ("milder than before", "0"),
+        ("fixed", "0"),
+        ("findings gone", "1"),
+        ("cannot be told", "0"),
+    ]
+    assert page.count("was not there") == 4
+
+
+def test_what_cannot_be_compared_is_neither_fixed_nor_gone() -> None:
+    after = [*FINE, page_lab.unjudged("evil-0.zip", Outcome.FAILED, "scan-failed")]
+    page = page_lab.page_of(after, changes=page_lab.changes_of([*FINE, *EVIL[:1]], after))
+    assert "no finding new; 1 input cannot be compared." in page
+    assert "What cannot be told is neither fixed nor gone." in page
+
+
+def test_with_more_new_findings_than_are_held_none_is_marked() -> None:
+    changes = page_lab.changes_of(FINE, [*FINE, *EVIL])
+    cut = msgspec.structs.replace(changes.comparison, worst=changes.comparison.worst[:1])
+    changes = msgspec.structs.replace(changes, comparison=cut)
+    page = page_lab.page_of([*FINE, *EVIL], changes=changes)
+    assert "data-new" not in page
+    assert "2 more new findings are not listed here." in page
+
+
+def test_suppressions_to_see_to_are_listed() -> None:
+    entry = Acceptance(
+        place="entry 1 (line 3)",
+        reason="<i>old</i>",
+        owner="sec",
+        expires=date(2026, 11, 1),
+        digests=("0" * 64,),
+    )
+    page = page_lab.page_of(FINE, audit=Audit(expired=(entry,), unused=(entry,)))
+    assert "1 expired: they do not hold any more" in page
+    assert page.count("&lt;i&gt;old&lt;/i&gt;") == 2
 
 
 def test_accepted_findings_are_no_green_and_no_red() -> None:
