@@ -23,7 +23,29 @@ JSON = {
     "defectdojo": validator("defectdojo-generic-findings.json"),
     "ocsf": validator("ocsf-1.5.0-detection-finding.json"),
 }
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)  # as JSON can carry them
+PIECES = [
+    "<",
+    "&",
+    "]]>",
+    '"',
+    "'",
+    "{",
+    "[",
+    "](",
+    "\\",
+    "/",
+    "..",
+    "://",
+    "\x1b",
+    "\u202e",
+    "\n",
+    "\x00",
+    "`",
+    "技",
+]
+TEXTS = st.lists(st.sampled_from(PIECES) | st.text(st.characters(codec="utf-8"), max_size=3), max_size=6).map(
+    "".join
+)
 
 
 class Counting(io.RawIOBase):
