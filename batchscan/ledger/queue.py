@@ -311,6 +311,17 @@ class Queue:
         statement = select(queue.c.origin).distinct()
         return await self._ledger.read(lambda c: list(c.execute(statement).scalars()))
 
+    async def last_ended(self, origin: str, states: Sequence[QueueState]) -> Listed | None:
+        """Find the run of an origin that came to one of these ends last."""
+        statement = (
+            select(queue.c.run_id)
+            .where(queue.c.origin == origin, queue.c.state.in_(states))
+            .order_by(queue.c.ended_at.desc())
+            .limit(1)
+        )
+        found = await self._ledger.read(lambda c: _listed(c, list(c.execute(statement).scalars())))
+        return found[0] if found else None
+
     async def count(self, state: QueueState) -> int:
         """Count the runs in an open state."""
         statement = select(func.count()).where(queue.c.state == state)

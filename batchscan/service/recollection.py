@@ -21,14 +21,14 @@ async def recall(rows: Queue, metrics: Metrics) -> None:
     """
     for origin in await rows.origins():
         run = metrics.last_run(schedule_of(origin) or "")
-        for found in await rows.page(before=None, limit=1, states=_ENDS, origin=origin):
-            if found.queued is not None:
-                run.started_at, run.ended_at = found.queued.began_at, found.queued.ended_at
-            if found.record is not None and found.record.summary is not None:
-                _recall(run, found.record.summary)
-        for found in await rows.page(before=None, limit=1, states=[QueueState.COMPLETE], origin=origin):
-            if found.queued is not None:
-                run.succeeded_at = found.queued.ended_at
+        ended = await rows.last_ended(origin, _ENDS)
+        if ended is not None and ended.queued is not None:
+            run.started_at, run.ended_at = ended.queued.began_at, ended.queued.ended_at
+            if ended.record is not None and ended.record.summary is not None:
+                _recall(run, ended.record.summary)
+        complete = await rows.last_ended(origin, [QueueState.COMPLETE])
+        if complete is not None and complete.queued is not None:
+            run.succeeded_at = complete.queued.ended_at
 
 
 def _recall(run: LastRun, document: str) -> None:

@@ -63,7 +63,7 @@ async def test_a_service_tells_of_its_runs_and_remembers_them(lab: ServiceLab) -
     assert list(parse_openmetrics(opened.text))  # type: ignore[no-untyped-call]
     assert opened.headers["Content-Type"].startswith("application/openmetrics-text")
     for name in ("batchscan_last_success_timestamp_seconds", "batchscan_last_run_end_timestamp_seconds"):
-        assert abs(later[name][""] - found[name][""]) < 1  # noted in the ledger a moment after
+        assert 0 <= later[name][""] - found[name][""] < 50  # noted in the ledger a moment after
     assert later["batchscan_last_run_exit_code"][""] == 0
     assert later["batchscan_last_run_files"]["reused "] == 3
     assert "CreateSkillScan ok" not in str(later.get("batchscan_api_requests_total"))
