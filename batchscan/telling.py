@@ -76,7 +76,7 @@ async def tell(
     *,
     kept: Mapping[Path, Path] | None = None,
     patience: Patience = Patience(),  # noqa: B008 - frozen
-) -> bool:
+) -> bool | None:
     """Tell of a run that has ended, if there is reason. Raises nothing but a cancellation.
 
     Args:
@@ -87,11 +87,11 @@ async def tell(
         patience: how long delivering may take.
 
     Returns:
-        Whether a notice was delivered.
+        Whether a notice was delivered; None where there was no reason for one.
     """
     difference = await _difference(Runs(ledger), summary, kept or {})
     notice = notice_of(summary, difference, datetime.now(UTC))
-    return notice is not None and await deliver(receiver, notice, patience)
+    return None if notice is None else await deliver(receiver, notice, patience)
 
 
 async def _difference(runs: Runs, summary: Summary, kept: Mapping[Path, Path]) -> Difference:
@@ -103,7 +103,7 @@ async def _difference(runs: Runs, summary: Summary, kept: Mapping[Path, Path]) -
         if record is None or before is None:
             return uncompared(summary)
         async with asyncio.timeout(COMPARE_LIMIT_S):
-            return await _beside(lambda: _compared(before, record, kept))
+            return await beside(lambda: _compared(before, record, kept))
     except (BatchscanError, OSError) as error:  # TimeoutError is an OSError
         reason = str(error) or f"it took more than {COMPARE_LIMIT_S:g} s"
         log.warning("the run could not be compared with the one before; all findings are told", reason=reason)
@@ -159,7 +159,7 @@ def _kept_open(report: Path | None) -> Iterator[Mapping[Path, Path]]:
             os.close(descriptor)
 
 
-async def _beside(work: Callable[[], T]) -> T:
+async def beside(work: Callable[[], T]) -> T:
     """Do blocking work in a thread that nobody waits for when the program ends."""
     done: Future[T] = Future()
 

@@ -120,6 +120,13 @@ def choose(connection: Connection, scope: int, run: int, selection: Selection, *
     ).rowcount
 
 
+def is_empty(connection: Connection, scope: int, selection: Selection, *, now: float) -> bool:
+    """Whether a selection names nothing that could be submitted."""
+    found = _selected(scope, selection, now)
+    named = select(found.c.digest).where(found.c.digest.in_(select(file.c.digest)))
+    return connection.execute(named.limit(1)).first() is None
+
+
 def hold_all_but(connection: Connection, run: int, sample: int, seed: str) -> None:
     """Let only ``sample`` of the digests come forward, chosen by chance but always the same for a seed."""
     digests = connection.execute(select(chosen.c.digest).where(chosen.c.run == run)).scalars()

@@ -58,12 +58,18 @@ def forget_others(connection: Connection, names: Collection[str]) -> list[str]:
     return sorted(connection.execute(gone).scalars())
 
 
-def newest_engine(connection: Connection, scope_name: str) -> int | None:
-    """Tell the highest engine version that was seen at a scope."""
-    at_scope = select(scope.c.id).where(scope.c.name == scope_name).scalar_subquery()
+def find_scope(connection: Connection, name: str) -> int | None:
+    """Find a scope by its name, None where nothing was ever judged there."""
     found: int | None = connection.execute(
-        select(func.max(engine.c.version)).where(engine.c.scope == at_scope)
-    ).scalar_one()
+        select(scope.c.id).where(scope.c.name == name)
+    ).scalar_one_or_none()
+    return found
+
+
+def newest_engine(connection: Connection, scope_id: int) -> int | None:
+    """Tell the highest engine version that was seen at a scope."""
+    newest = select(func.max(engine.c.version)).where(engine.c.scope == scope_id)
+    found: int | None = connection.execute(newest).scalar_one()
     return found
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Stri
 
 from batchscan.api.endpoints import endpoint
 from batchscan.config import Place, faults, parse_duration
+from batchscan.decisions.policy_file import read_policy
 from batchscan.errors import UsageError
 from batchscan.formats.registry import FORMATS
 from batchscan.ledger.chosen import Selection, Which
@@ -25,8 +26,9 @@ OLDER_ENGINE: Final = "engine-older"
 """The selection of what an engine judged that is older than the newest one that was seen."""
 
 _INPUTS: Final = ("sources", "manifest", "rescan")
-_READ: Final = ("policy", "suppressions")
 _PLACES: Final = ("manifest", "policy", "suppressions", "reports_dir")
+
+_ORIGIN: Final = "schedule "
 
 Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 WholeNumber = Annotated[int, Strict()]
@@ -45,9 +47,10 @@ class Schedule(BaseModel):
         endpoint: as ``--endpoint`` takes it; None: that of the service.
         profile: of the credentials, likewise.
         budget: files that each run may bill.
-        policy: file of the decision policy; None: nothing is decided.
+        policy: file of the decision policy; None: nothing is decided. Decisions go into ``reports_dir``.
         suppressions: file of accepted findings.
         reports: formats that each run is written in, into ``reports_dir``.
+        notify: whether the receiver of the settings is told, if there is reason.
         priority: the higher, the sooner.
         enabled: whether it runs at all.
         catch_up: whether a time that the service slept through is run once it is up.
@@ -71,7 +74,8 @@ class Schedule(BaseModel):
     suppressions: Place | None = None
     reports: Texts = ()
     reports_dir: Place | None = None
-    priority: Annotated[WholeNumber, Field(ge=0, le=100)] = 10
+    notify: StrictBool = True
+    priority: Annotated[WholeNumber, Field(ge=0, le=100)] = 0
     enabled: StrictBool = True
     catch_up: StrictBool = True
     watch: StrictBool = False
@@ -89,6 +93,21 @@ class Schedule(BaseModel):
 
 
 KEYS: Final = tuple(Schedule.model_fields)
+
+
+def origin_of(name: str) -> str:
+    """Name a schedule as the one that asks for a run."""
+    return f"{_ORIGIN}{name}"
+
+
+def schedule_of(origin: str) -> str | None:
+    """Tell which schedule asked for a run, None when none did."""
+    return origin.removeprefix(_ORIGIN) if origin.startswith(_ORIGIN) else None
+
+
+def watch_of(name: str) -> str:
+    """Name a schedule as the one whose sources have something new."""
+    return f"watch {name}"
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -180,11 +199,20 @@ def _named(values: Mapping[str, Any], around: Surroundings) -> Iterator[tuple[st
     for form in values.get("reports", ()):
         if form not in FORMATS:
             yield "reports", f"{form!r} is none of {', '.join(sorted(FORMATS))}"
-    if "reports" in values and "reports_dir" not in values:
-        yield "reports_dir", "missing; name the directory that the reports go to"
-    for key in _READ:
-        if key in values and not _is_readable(values[key]):
-            yield key, f"{values[key]}: no file that can be read"
+    if "reports_dir" not in values and ("reports" in values or "policy" in values):
+        yield "reports_dir", "missing; name the directory that reports and decisions go to"
+    yield from _files(values)
+
+
+def _files(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "policy" in values:
+        try:
+            read_policy(values["policy"])
+        except UsageError as error:
+            yield "policy", str(error)
+    # read when it is needed: it may hold a line for each of a million findings
+    if "suppressions" in values and not _is_readable(values["suppressions"]):
+        yield "suppressions", f"{values['suppressions']}: no file that can be read"
 
 
 def _of_file(around: Surroundings) -> str:

@@ -16,10 +16,12 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
+from batchscan.errors import LedgerError
+from batchscan.ledger.aftermaths import Plan, owe
 from batchscan.ledger.queue import Enqueued, KeyReusedError, QueuedRun, Work, enqueue, open_origins
 from batchscan.ledger.schedules import forget_others, keep, standings
 from batchscan.ledger.store import Ledger
-from batchscan.schedules.schedule import Schedule
+from batchscan.schedules.schedule import Schedule, origin_of
 from batchscan.schedules.turn import Turn, decide
 
 _log = structlog.get_logger(__name__)
@@ -28,20 +30,17 @@ LONGEST_SLEEP_S: Final = 20.0
 """The clock may be put forward meanwhile."""
 
 
-def origin_of(name: str) -> str:
-    """Name a schedule as the one that asks for a run."""
-    return f"schedule {name}"
-
-
 class Assignment(msgspec.Struct, frozen=True):
     """A schedule with what it runs.
 
     Attributes:
         work: makes it, as things are in the ledger at that moment; None where there is nothing to do.
+        plan: of what is to follow.
     """
 
     schedule: Schedule
     work: Callable[[Connection], Work | None]
+    plan: Plan = Plan()
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -85,7 +84,23 @@ class Timekeeper:
         self._clock = clock
 
     async def run(self) -> None:
-        """Keep time until cancelled.
+        """Keep time until cancelled. A ledger that fails for a while is tried again."""
+        begun = False
+        while True:
+            pause = LONGEST_SLEEP_S
+            try:
+                if not begun:
+                    await self.begin()
+                    begun = True
+                next_at = await self.look()
+                if next_at is not None:
+                    pause = min(max(next_at - self._clock(), 0.0), pause)
+            except LedgerError as error:
+                _log.error("schedules-not-looked-at", reason=str(error))
+            await asyncio.sleep(pause)
+
+    async def begin(self) -> None:
+        """Forget the schedules that are not in the settings file any more.
 
         Raises:
             LedgerError: the ledger failed.
@@ -93,10 +108,6 @@ class Timekeeper:
         gone = await self._ledger.write(lambda c: forget_others(c, tuple(self._assignments)))
         if gone:
             _log.info("schedules-removed", schedules=gone)
-        while True:
-            next_at = await self.look()
-            until_then = LONGEST_SLEEP_S if next_at is None else next_at - self._clock()
-            await asyncio.sleep(min(max(until_then, 0.0), LONGEST_SLEEP_S))
 
     async def look(self) -> float | None:
         """Put what is due now into the queue.
@@ -143,6 +154,7 @@ class Timekeeper:
             run, fresh = enqueue(connection, new, now=now)
         except KeyReusedError:  # a caller of the API made up this very key: theirs is another run
             run, fresh = enqueue(connection, msgspec.structs.replace(new, key=None), now=now)
+        owe(connection, run.run_id, name, assignment.plan)
         standing = msgspec.structs.replace(turn.standing, last_run=run.run_id)
         return Event(name, msgspec.structs.replace(turn, standing=standing), run, again=not fresh)
 

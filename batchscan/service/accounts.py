@@ -8,11 +8,11 @@ from batchscan.errors import BatchscanError
 from batchscan.metrics import LastRun, Metrics
 from batchscan.models import RunState
 from batchscan.report.summary import Summary
+from batchscan.schedules.schedule import schedule_of
 from batchscan.service.documents import progress_of
 from batchscan.service.events import PROGRESS, EventBroker
 from batchscan.service.executor import UnderWay
 from batchscan.service.health import Pulse
-from batchscan.service.queue import schedule_of
 
 _TELL_S: Final = 1.0
 

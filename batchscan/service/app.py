@@ -64,6 +64,7 @@ from batchscan.service.recollection import recall
 from batchscan.service.roots import Roots
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
+from batchscan.service.timed import keeping_time
 from batchscan.service.tokens import TokenFile
 from batchscan.service.workers import Workers
 from batchscan.service_config import ServiceConfig
@@ -114,7 +115,7 @@ async def _dispatching(app: web.Application) -> AsyncIterator[None]:
     await app[WORKERS].stop(task, within_s=RUNS_STOP_S)
 
 
-CONTEXTS: Final = (_ledger, _remembering, _dispatching)
+CONTEXTS: Final = (_ledger, _remembering, _dispatching, keeping_time)
 
 
 def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig) -> web.Application:

@@ -24,7 +24,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Who judges, where it is not who judges for the whole service.
 
     Attributes:
-        endpoint: a table of the settings file, or None.
+        endpoint: a table of the settings file, or None; of the operator's own file also any other.
         profile: of the credentials, or None.
         settings: further ones, by the names of ``Config``.
     """
@@ -105,7 +105,7 @@ class Orders:
         if not sources and not manifests:
             raise UsageError("nothing to scan: name sources or manifests")
         return msgspec.structs.replace(
-            self._request(target),
+            self._request(target, named=roots is not None),
             sources=tuple(sources),
             manifests=tuple(manifests),
             include=tuple(include),
@@ -129,7 +129,8 @@ class Orders:
         if confined and not self._roots.real:
             raise OutsideRootsError("this service scans no files on a caller's word: see its [service] roots")
         roots = self._roots.real if confined else None
-        return msgspec.structs.replace(self._request(target), rescan=selection, sample=sample, roots=roots)
+        request = self._request(target, named=confined)
+        return msgspec.structs.replace(request, rescan=selection, sample=sample, roots=roots)
 
     def config(self, run_id: str, work: Work) -> Config:
         """Settle what a run is carried out with, whether it begins or goes on.
@@ -143,10 +144,11 @@ class Orders:
         )
         return settle(self._flags | {"endpoint": None, "profile": None}, recorded).config
 
-    def _request(self, target: Target) -> RunRequest:
+    def _request(self, target: Target, *, named: bool) -> RunRequest:
+        """Begin a request; callers may only ask for endpoints by the names that the operator gave."""
         settled = self._settled
         if target != Target():
-            if target.endpoint is not None and target.endpoint not in self.endpoints:
+            if named and target.endpoint is not None and target.endpoint not in self.endpoints:
                 known = ", ".join(self.endpoints)
                 raise NoSuchEndpointError(f"endpoint: {target.endpoint!r} is not one of {known}")
             given = {"endpoint": target.endpoint, "profile": target.profile, **target.settings}

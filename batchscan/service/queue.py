@@ -17,17 +17,6 @@ AD_HOC: Final = 50
 
 HIGHEST: Final = 100
 ORIGIN_API: Final = "api"
-_SCHEDULE: Final = "schedule "
-
-
-def origin_of(schedule: str) -> str:
-    """Name a schedule as the origin of a run."""
-    return f"{_SCHEDULE}{schedule}"
-
-
-def schedule_of(origin: str) -> str | None:
-    """Tell which schedule asked for a run, None when none did."""
-    return origin.removeprefix(_SCHEDULE) if origin.startswith(_SCHEDULE) else None
 
 
 class RunQueue:
@@ -57,7 +46,7 @@ class RunQueue:
         Args:
             work: what it is to do.
             priority: the higher, the sooner; it also goes first at the cap.
-            origin: who asks: ``ORIGIN_API``, or what ``origin_of`` says.
+            origin: who asks: ``ORIGIN_API``, or what ``schedules.schedule.origin_of`` says.
             key: the same key is the same run, however often it comes.
             fingerprint: of all that came with the key.
 
@@ -78,9 +67,13 @@ class RunQueue:
             fingerprint=fingerprint,
         )
         if new:
-            self._tell(run)
-            self.changed.set()
+            self.announce(run)
         return run, new
+
+    def announce(self, run: QueuedRun) -> None:
+        """Tell of a run that was put into the line together with something else."""
+        self._tell(run)
+        self.changed.set()
 
     async def begin(self, run_id: str) -> QueuedRun | None:
         """Let a run begin or go on; None when it is not in the line any more."""

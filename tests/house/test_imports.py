@@ -24,6 +24,7 @@ LAYERS = (
     "ledger.chosen ledger.schedules ledger.verdicts",
     "ledger.budget ledger.queries ledger.runs",
     "ledger.admission ledger.backlog ledger.gauges ledger.history ledger.queue ledger.verify ledger.waiting",
+    "ledger.aftermaths",
     "ledger.scans metrics",
     "report.gate report.lines report.outfile report.rows report.spending report.tally",
     "report.jsonl report.progress report.replaced report.summary report.survey",
@@ -72,6 +73,8 @@ LAYERS = (
     "service.guard service.keys service.operations",
     "service.lookup_api service.openapi service.probes service.runs_api",
     "service.events_api service.reports_api",
+    "service.aftermath",
+    "service.timed",
     "service.app",
     "service.serve",
     "reporting revisit serving",
@@ -88,8 +91,8 @@ ROOMS = {
     "api": "errors models",
     "ledger": "errors models",
     "report": "errors models stats logs",
-    "schedules": "errors models config api.endpoints formats.registry ledger.chosen ledger.queue"
-    " ledger.schedules ledger.store",
+    "schedules": "errors models config api.endpoints formats.registry ledger.chosen ledger.aftermaths"
+    " ledger.queue ledger.schedules ledger.store decisions.policy_file",
     "formats": "errors models advice changes suppressions suppressions_file pages.charts pages.rendering "
     "report.lines report.rows report.summary report.survey report.tally report.text",
     "decisions": "errors models report.lines report.replaced report.rows suppressions toml_document",

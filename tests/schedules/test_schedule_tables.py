@@ -26,6 +26,7 @@ policy = "policy.toml"
 suppressions = "accepted.toml"
 reports = ["csv", "markdown"]
 reports_dir = "out"
+notify = false
 priority = 5
 enabled = false
 catch_up = false
@@ -124,7 +125,7 @@ def test_all_that_is_wrong_with_all_schedules_is_told_at_once_with_the_key(tmp_p
         "schedule.a.sources: 'skills' is not a list",
         "schedule.a.endpoint: endpoint 'nihgt': not known;",
         "schedule.a.budget: '5000' is not a whole number",
-        f"schedule.a.policy: {tmp_path}/nosuch.toml: no file that can be read",
+        f"schedule.a.policy: {tmp_path}/nosuch.toml: cannot be read: No such file",
         "schedule.a.reports: 'pdf' is none of ",
         "schedule.a.reports_dir: missing; name the directory",
         "schedule.a.priority: 1000 is out of range; it must be at most 100",

@@ -1,0 +1,97 @@
+"""What the service does by itself: the runs of the settings file's schedules, and what follows them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+from sqlalchemy import Connection
+
+from batchscan.connect import scope_name
+from batchscan.ledger.aftermaths import Plan
+from batchscan.ledger.chosen import Selection, Which, is_empty
+from batchscan.ledger.queue import Work
+from batchscan.ledger.schedules import find_scope, newest_engine
+from batchscan.schedules.schedule import Schedule, selection
+from batchscan.schedules.timekeeper import Assignment, Timekeeper
+from batchscan.service.aftermath import Aftermath
+from batchscan.service.keys import ORDERS, QUEUE, READER, SETTLED, STATION, WORKERS
+from batchscan.service.orders import Orders, Target
+from batchscan.session import new_run_id
+
+
+async def keeping_time(app: web.Application) -> AsyncIterator[None]:
+    """Cleanup context: keep time, and do what is owed to runs, also to those of an earlier process.
+
+    Raises:
+        UsageError: a schedule cannot be run as things are.
+    """
+    settled, ledger = app[SETTLED], app[STATION].ledger
+    assignments = await asyncio.to_thread(assign, settled.schedules, app[ORDERS])
+    keeper = Timekeeper(ledger, assignments, new_run_id=new_run_id, on_enqueued=app[QUEUE].announce)
+    aftermath = Aftermath(ledger, app[READER], settled.config)
+    workers = app[WORKERS]
+    tasks = [workers.start(keeper.run(), "timekeeper"), workers.start(aftermath.run(), "aftermath")]
+    yield
+    await asyncio.gather(*(workers.stop(task) for task in tasks))
+
+
+def assign(schedules: Mapping[str, Schedule], orders: Orders) -> dict[str, Assignment]:
+    """Write down what each schedule runs; blocks.
+
+    Raises:
+        UsageError: something is wrong with one.
+    """
+    return {name: _assigned(schedule, orders) for name, schedule in schedules.items()}
+
+
+def target_of(schedule: Schedule) -> Target:
+    """Tell who judges for a schedule."""
+    return Target(endpoint=schedule.endpoint, profile=schedule.profile)
+
+
+def plan_of(schedule: Schedule) -> Plan:
+    """Tell what follows its runs."""
+    return Plan(
+        reports=schedule.reports,
+        reports_dir=_text(schedule.reports_dir),
+        policy=_text(schedule.policy),
+        suppressions=_text(schedule.suppressions),
+        notify=schedule.notify,
+    )
+
+
+def _assigned(schedule: Schedule, orders: Orders) -> Assignment:
+    if schedule.rescan is not None:
+        return Assignment(schedule, _rescans(schedule, schedule.rescan, orders), plan_of(schedule))
+    request = orders.trusted(
+        sources=schedule.sources,
+        manifests=() if schedule.manifest is None else (str(schedule.manifest),),
+        include=schedule.include,
+        exclude=schedule.exclude,
+        target=target_of(schedule),
+    )
+    work = Work(request=request, budget=schedule.budget)
+    return Assignment(schedule, lambda _: work, plan_of(schedule))
+
+
+def _rescans(schedule: Schedule, text: str, orders: Orders) -> Callable[[Connection], Work | None]:
+    """Choose when it is due: what is older, expired or failed is not known before."""
+    anything = Selection(which=Which.ALL)
+    request = orders.again(anything, sample=None, confined=False, target=target_of(schedule))
+    scope = scope_name(orders.config("a schedule", Work(request=request)))
+
+    def work(connection: Connection) -> Work | None:
+        found = find_scope(connection, scope)
+        chosen = None if found is None else selection(text, newest_engine(connection, found))
+        if found is None or chosen is None or is_empty(connection, found, chosen, now=time.time()):
+            return None
+        return Work(request=msgspec.structs.replace(request, rescan=chosen), budget=schedule.budget)
+
+    return work
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,143 @@
+"""Schedules in the real service: what was slept through is run once, and what follows a run is done."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from cli_lab import skill, skills, until
+from notice_lab import inbox
+from service_lab import ServiceLab, toml
+
+from batchscan.ledger.schedules import Standing, keep
+from batchscan.ledger.store import open_ledger
+
+DAY = 86_400.0
+FIVE_DAYS = 5 * DAY
+
+
+def schedules(settings: Path, tables: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Add schedules to a settings file; booleans as TOML has them."""
+    text = "".join(
+        f"[schedule.{name}]\n{toml({'cron': '30 2 * * *', **keys})}" for name, keys in tables.items()
+    )
+    settings.write_text(settings.read_text() + text)
+    return settings
+
+
+async def slept(lab: ServiceLab, *names: str, seconds: float = FIVE_DAYS) -> None:
+    """Let it be so long ago that these schedules were looked at."""
+    lab.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    then = time.time() - seconds
+    standing = Standing(rule="30 2 * * * UTC", decided_until=then, next_at=then)
+    async with open_ledger(lab.state / "ledger.sqlite3", "default@embedded") as ledger:
+        for name in names:
+            await ledger.write(lambda c, name=name: keep(c, name, standing))  # type: ignore[misc]
+
+
+def query(lab: ServiceLab, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{lab.state}/ledger.sqlite3?mode=ro", uri=True)) as ledger:
+        return ledger.execute(sql).fetchall()
+
+
+def steps(lab: ServiceLab, schedule: str) -> dict[str, dict[str, Any]] | None:
+    """What followed the one run of a schedule, None before that."""
+    ((found,),) = query(lab, f"SELECT steps FROM aftermath WHERE schedule = '{schedule}'") or [(None,)]
+    return None if found is None else {step["name"]: step for step in json.loads(found)}
+
+
+async def test_a_missed_night_is_caught_up_once_and_documents_decisions_and_notice_follow(
+    lab: ServiceLab,
+) -> None:
+    skills(lab.inputs, 3)
+    (lab.inputs / "bad.zip").write_bytes(skill("evil"))
+    (lab.path / "policy.toml").touch()
+    out, blocked = lab.path / "out", lab.path / "blocked"
+    blocked.write_text("a file, and no directory")
+    common = {"sources": ["in"], "reports": ["csv", "sarif"], "policy": "policy.toml"}
+    async with lab.service() as service, inbox() as box:
+        settings = schedules(
+            lab.settings(service, notify_url=box.url),
+            {
+                "nightly": {**common, "reports_dir": "out"},
+                "broken": {**common, "sources": ["nosuch"], "reports_dir": "out", "notify": False},
+                "blocked": {
+                    **common,
+                    "sources": ["in/bad.zip"],
+                    "reports_dir": "blocked",
+                    "notify": False,
+                    "priority": 90,
+                },
+                "off": {"sources": ["in"], "enabled": False},
+                "late": {"sources": ["in"], "catch_up": False},
+            },
+        )
+        await slept(lab, "nightly", "broken", "blocked", "late", "gone")
+        async with lab.serving(settings) as serving:
+            await until(
+                lambda: all(steps(lab, name) is not None for name in ("nightly", "blocked", "broken"))
+            )
+            runs = (await serving.get("/runs")).json["runs"]
+            await serving.kill()
+        async with lab.serving(settings) as serving:
+            assert (await serving.get("/runs")).json["runs"] == runs, "run again after a kill"
+        origins = {run["origin"]: run for run in runs}
+        assert set(origins) == {"schedule nightly", "schedule broken", "schedule blocked"}
+        assert len(runs) == 3
+        run_id = origins["schedule nightly"]["run_id"]
+        assert lab.rows_of(4, lab.report_of(run_id))
+        found = steps(lab, "nightly")
+        assert found is not None
+        assert {name: (step["file"], step["problem"]) for name, step in found.items()} == {
+            "report csv": (f"{out}/nightly-{run_id}.csv", None),
+            "report sarif": (f"{out}/nightly-{run_id}.sarif", None),
+            "decisions": (f"{out}/nightly.decisions.json", None),
+            "notice": (None, None),
+        }
+        assert "bad.zip" in (out / f"nightly-{run_id}.csv").read_text()
+        decided = json.loads((out / "nightly.decisions.json").read_text())
+        assert (decided["run_id"], decided["counts"]["block"]) == (run_id, 1)
+        assert "new-malicious" in box.notice()["reasons"]
+        assert box.notice()["run_id"] == run_id
+    # one that fails harms neither the others nor the service
+    failed = steps(lab, "blocked")
+    assert failed is not None
+    assert set(failed) == {"report csv", "report sarif", "decisions"}
+    assert all("blocked" in step["problem"] for step in failed.values())
+    assert origins["schedule broken"]["state"] == "failed"
+    assert steps(lab, "broken") == {}
+    rows = {name: rest for name, *rest in query(lab, "SELECT name, missed, next_at, last_run FROM schedule")}
+    assert set(rows) == {"nightly", "broken", "blocked", "off", "late"}
+    assert rows["nightly"][0] == 4
+    assert rows["nightly"][2] == run_id
+    assert rows["off"][1] is None
+    assert rows["late"] == [5, rows["nightly"][1], None]
+
+
+async def test_an_older_engine_is_rescanned_and_nothing_otherwise(lab: ServiceLab) -> None:
+    skills(lab.inputs, 2)
+    async with lab.service() as service:
+        first = await lab.scan(service, "in", "-o", lab.report)
+        assert first.code == 0
+        settings = schedules(lab.settings(service), {"again": {"rescan": "engine-older"}})
+        await slept(lab, "again")
+        async with lab.serving(settings) as serving:
+            await until(lambda: query(lab, "SELECT last_due FROM schedule") != [(None,)])
+            assert (await serving.get("/runs?origin=schedule+again")).json["runs"] == []
+    async with lab.service(engine_version=20260601) as service:
+        (lab.inputs / "new.zip").write_bytes(skill("new"))
+        again = await lab.scan(service, "in", "-o", lab.path / "second.jsonl")
+        assert again.code == 0
+        settings = schedules(lab.settings(service), {"again": {"rescan": "engine-older"}})
+        await slept(lab, "again")
+        async with lab.serving(settings) as serving:
+            await until(lambda: query(lab, "SELECT last_run FROM schedule") != [(None,)])
+            ((run_id,),) = query(lab, "SELECT last_run FROM schedule")
+            run = await serving.ended(run_id)
+            assert run["state"] == "complete"
+            assert len(lab.rows_of(2, lab.report_of(run_id))) == 2
+            await asyncio.sleep(0)
