@@ -1,7 +1,7 @@
 """Schedules in the real service: what was slept through is run once, and what follows a run is done."""
 
-import asyncio
 import json
+import socket
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -118,26 +118,28 @@ async def test_a_missed_night_is_caught_up_once_and_documents_decisions_and_noti
     assert rows["late"] == [5, rows["nightly"][1], None]
 
 
-async def test_an_older_engine_is_rescanned_and_nothing_otherwise(lab: ServiceLab) -> None:
+async def test_what_an_older_engine_judged_is_rescanned_and_otherwise_there_is_nothing_to_do(
+    lab: ServiceLab,
+) -> None:
     skills(lab.inputs, 2)
-    async with lab.service() as service:
-        first = await lab.scan(service, "in", "-o", lab.report)
-        assert first.code == 0
-        settings = schedules(lab.settings(service), {"again": {"rescan": "engine-older"}})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    again = {"again": {"rescan": "engine-older"}}
+    async with lab.service(port=port) as service:
+        settings = schedules(lab.settings(service), again)
+        assert (await lab.scan(service, "in", "-o", lab.report)).code == 0
         await slept(lab, "again")
         async with lab.serving(settings) as serving:
             await until(lambda: query(lab, "SELECT last_due FROM schedule") != [(None,)])
-            assert (await serving.get("/runs?origin=schedule+again")).json["runs"] == []
-    async with lab.service(engine_version=20260601) as service:
+            assert [run["origin"] for run in (await serving.get("/runs")).json["runs"]] == ["command line"]
+    async with lab.service(port=port, engine_version=20260601) as service:
         (lab.inputs / "new.zip").write_bytes(skill("new"))
-        again = await lab.scan(service, "in", "-o", lab.path / "second.jsonl")
-        assert again.code == 0
-        settings = schedules(lab.settings(service), {"again": {"rescan": "engine-older"}})
+        assert (await lab.scan(service, "in", "-o", lab.path / "second.jsonl")).code == 0
         await slept(lab, "again")
         async with lab.serving(settings) as serving:
             await until(lambda: query(lab, "SELECT last_run FROM schedule") != [(None,)])
             ((run_id,),) = query(lab, "SELECT last_run FROM schedule")
             run = await serving.ended(run_id)
-            assert run["state"] == "complete"
-            assert len(lab.rows_of(2, lab.report_of(run_id))) == 2
-            await asyncio.sleep(0)
+            rows = lab.rows_of(2, lab.report_of(run_id))
+            assert (run["state"], {row["engine_version"] for row in rows}) == ("complete", {20260601})
