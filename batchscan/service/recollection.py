@@ -6,7 +6,7 @@ import structlog
 from batchscan.ledger.queue import Queue, QueueState
 from batchscan.metrics import LastRun, Metrics
 from batchscan.report.summary import decode_summary
-from batchscan.service.queue import schedule_of
+from batchscan.schedules.schedule import schedule_of
 
 log = structlog.get_logger(__name__)
 
