@@ -10,6 +10,7 @@ import pytest
 
 from batchscan.config import Config, duration_text, parse_duration
 from batchscan.connect import find_access, scope_name
+from batchscan.service_config import ServiceConfig
 from batchscan.settings import CONFIG_VARIABLE, RECORDED, Recorded, SettingsError, settle
 from batchscan.settings_file import read_settings_file
 
@@ -293,6 +294,7 @@ def test_the_example_shows_every_key_in_a_form_that_is_taken(tmp_path: Path) -> 
     in_tables = {name for table in file.endpoints.values() for name in table}
     assert in_tables | {"ca_file"} >= {"endpoint", *RECORDED[:6], "unreachable_s", "proxy", "profile"}
     assert set(file.endpoints) == {"night", "gateway", "china"}
+    assert set(file.service) == set(ServiceConfig.model_fields)
 
 
 def test_the_page_names_every_key_and_variable() -> None:
@@ -303,6 +305,11 @@ def test_the_page_names_every_key_and_variable() -> None:
     )
     for name in RECORDED:
         assert f"`{name.removesuffix('_s')}`" in page.partition("## A run that is resumed")[2]
+    service = (EXAMPLE.parents[1] / "docs" / "service.md").read_text(encoding="utf-8")
+    defaults = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", service, re.MULTILINE))
+    for name, value in ServiceConfig().model_dump().items():
+        assert f"`{name}`" in page
+        assert defaults[name] == (f"{value:g}" if isinstance(value, float) else str(value or "none"))
 
 
 def recorded(tmp_path: Path, **changes: Any) -> Recorded:
