@@ -14,9 +14,10 @@ from aiohttp import web
 
 from batchscan.errors import LedgerError, UsageError
 from batchscan.ledger.queue import QueueState
+from batchscan.ledger.schedules import standings
 from batchscan.metrics import render
 from batchscan.service.health import Changes, Health, ledger_problem, readiness
-from batchscan.service.keys import METRICS, ORDERS, PULSE, ROWS, STATE, STATION
+from batchscan.service.keys import METRICS, ORDERS, PULSE, READER, ROWS, STATE, STATION
 from batchscan.service.operations import JSON
 from batchscan.settings import settle
 
@@ -50,6 +51,10 @@ class Probes:
         await app[METRICS].look(app[STATION].ledger.path)
         with suppress(LedgerError):
             app[METRICS].runs = {state.value: await app[ROWS].count(state) for state in _OPEN}
+            schedules = await app[READER].read(standings)
+            app[METRICS].next_runs = {
+                name: each.next_at for name, each in schedules.items() if each.next_at is not None
+            }
         body, content_type = render(app[METRICS].registry, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -1,6 +1,8 @@
 """What a service tells those who watch it: metrics by schedule and run, alive, ready, and remembered."""
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from cli_lab import skill, skills
@@ -25,6 +27,14 @@ async def scraped(serving: Serving) -> dict[str, dict[str, float]]:
     return found
 
 
+def plant(ledger: Path) -> None:
+    """A schedule that is due at 2000, and one that is switched off."""
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        columns = "name, rule, decided_until, next_at, missed, skipped"
+        rows = [("nightly", "15 2 * * * UTC", 1000.0, 2000.0, 0, 0), ("off", "", 1000.0, None, 0, 0)]
+        connection.executemany(f"INSERT INTO schedule ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
 async def probe(serving: Serving, path: str) -> tuple[int, dict[str, Any]]:
     reply = await serving.ask("GET", path, headers={"Authorization": ""})
     checks: dict[str, Any] = reply.json["checks"]
@@ -43,6 +53,7 @@ async def test_a_service_tells_of_its_runs_and_remembers_them(lab: ServiceLab) -
             await serving.ended(run["run_id"])
             again = await serving.order({"sources": [str(lab.inputs)]})
             await serving.ended(again["run_id"])
+            plant(lab.state / "ledger.sqlite3")
             found = await scraped(serving)
             opened = await serving.ask("GET", "/metrics", headers={"Accept": OPENMETRICS})
         async with lab.serving(settings) as serving:
@@ -57,6 +68,7 @@ async def test_a_service_tells_of_its_runs_and_remembers_them(lab: ServiceLab) -
     assert found["batchscan_quota_left_files"][scope] == 100_000 - 3
     assert later["batchscan_daily_budget_left_files"][scope] == 97
     assert found["batchscan_last_run_exit_code"][""] == 0
+    assert found["batchscan_next_run_timestamp_seconds"] == {"nightly": 2000}
     assert found["batchscan_runs"] == {"queued": 0, "running": 0}
     assert found["batchscan_readiness"] == {"ledger": 1, "config": 1, "accepting": 1}
     assert found["process_open_fds"][""] > 0
