@@ -92,11 +92,11 @@ def show_dues(audit: Audit | None) -> list[Due]:
     if audit is None:
         return []
     reasons = (
-        ("expired: they do not hold any more", audit.expired),
-        ("expire soon", audit.expiring),
-        ("met no finding: remove them", audit.unused),
+        ("Expired, without force now", audit.expired),
+        ("About to expire", audit.expiring),
+        ("Unused, no finding was met", audit.unused),
         (
-            "do not hold: the finding has other rules, too",
+            "Without force, the finding has other rules, too",
             tuple(kept.entry for kept in audit.kept),
         ),
     )

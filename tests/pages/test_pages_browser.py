@@ -171,6 +171,7 @@ def test_on_paper_everything_has_room_and_no_tools_are_shown(
     with opened(browser, tmp_path, mixed, viewport={"width": 690, "height": 900}) as page:
         page.emulate_media(media="print", color_scheme="dark")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 32, 38)"
         assert page.evaluate("document.documentElement.scrollWidth") == 690
         assert page.locator("#tools").is_hidden()
         assert page.locator("#findings tbody .c-todo").first.evaluate("e => e.offsetWidth") > 100

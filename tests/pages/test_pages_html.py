@@ -112,7 +112,7 @@ def test_suppressions_to_see_to_are_listed() -> None:
         digests=("0" * 64,),
     )
     page = page_lab.page_of(FINE, audit=Audit(expired=(entry,), unused=(entry,)))
-    assert "1 expired: they do not hold any more" in page
+    assert "Expired, without force now: 1" in page
     assert page.count("&lt;i&gt;old&lt;/i&gt;") == 2
 
 
