@@ -17,6 +17,7 @@ from batchscan.cli_decisions import decide
 from batchscan.cli_inquiries import config_app, doctor, quota
 from batchscan.cli_reports import report
 from batchscan.cli_revisit import explain, rescan
+from batchscan.cli_schedule import schedule_app
 from batchscan.cli_service import serve
 from batchscan.errors import BatchscanError
 from batchscan.options import (
@@ -369,6 +370,7 @@ def engine(
 
 
 app.add_typer(config_app, name="config")
+app.add_typer(schedule_app, name="schedule")
 app.command()(quota)
 app.command()(doctor)
 app.command()(rescan)

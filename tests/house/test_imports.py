@@ -65,6 +65,7 @@ LAYERS = (
     "telling",
     "doctor",
     "commands inquiries lookback",
+    "schedule_list",
     "service.events service.roots service.state service.tokens service.workers",
     "service.orders service.queue service.stations service.stream",
     "service.documents service.executor",
@@ -80,7 +81,7 @@ LAYERS = (
     "reporting revisit serving",
     "comparing enforcement",
     "options",
-    "cli_compare cli_decisions cli_inquiries cli_reports cli_revisit cli_service",
+    "cli_compare cli_decisions cli_inquiries cli_reports cli_revisit cli_schedule cli_service",
     "cli",
     "__main__",
 )
