@@ -192,6 +192,20 @@ class Runs:
         statement = update(run).where(run.c.id == record.id).values(values)
         await self._ledger.write(lambda c: c.execute(statement))
 
+    async def abandon(self, run_id: str, *, now: float) -> None:
+        """Let nothing wait for a run any more that nobody goes on with (epoch seconds).
+
+        Whoever resumes it all the same discovers its inputs again.
+        """
+        number = select(run.c.id).where(run.c.run_id == run_id).scalar_subquery()
+        ended = update(run).where(run.c.run_id == run_id, run.c.finished_at.is_(None)).values(finished_at=now)
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(waiting).where(waiting.c.run == number))
+            connection.execute(ended)
+
+        await self._ledger.write(work)
+
     async def _first(self, statement: Select[Any]) -> RunRecord | None:
         def work(connection: Connection) -> RunRecord | None:
             row = connection.execute(statement).first()

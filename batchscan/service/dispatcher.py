@@ -28,6 +28,7 @@ _BEAT_S: Final = 120.0
 """Longer than the ledger may be locked by another process."""
 
 _AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_ABANDONED: Final = (QueueState.CANCELLED, QueueState.FAILED)
 _ENDS: Final = {RunState.COMPLETE: QueueState.COMPLETE, RunState.INCOMPLETE: QueueState.INCOMPLETE}
 
 
@@ -154,6 +155,8 @@ class Dispatcher:
         """Note how it ended; a ledger that fails for a while is tried again, until the service stops."""
         for wait_s in (*_AGAIN_S, None):
             try:
+                if state in _ABANDONED:
+                    await self._executor.abandon(run_id)
                 if state is not None:
                     await self._queue.end(run_id, state, problem)
                 elif not self._stopping:

@@ -1,6 +1,7 @@
 """The executor: carries out one run of the queue, from its beginning or from where it stopped."""
 
 import asyncio
+import time
 from pathlib import Path
 
 from batchscan.conclusion import Terms
@@ -82,6 +83,14 @@ class Executor:
         if summary.billed_files and config.endpoint != EMBEDDED:
             await session.note_quota()
         return summary
+
+    async def abandon(self, run_id: str) -> None:
+        """Let go of a run that is not gone on with: nothing waits for it any more.
+
+        Raises:
+            LedgerError: the ledger failed.
+        """
+        await self._runs.abandon(run_id, now=time.time())
 
     async def _made(self, session: Session, run: QueuedRun, terms: Terms, state_dir: Path) -> Summary:
         record = await self._runs.get(run.run_id)

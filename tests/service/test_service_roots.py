@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from batchscan.content import read_bytes
 from batchscan.errors import UsageError
+from batchscan.models import Rejection
 from batchscan.service.roots import OutsideRootsError, Roots
+from batchscan.walk import OUTSIDE
 
 
 @pytest.fixture
@@ -91,6 +94,17 @@ def test_a_root_must_be_a_directory(root: Path) -> None:
     for wrong in (root / "missing", root / "a" / "b" / "x.zip"):
         with pytest.raises(UsageError, match="name a directory"):
             Roots([wrong])
+
+
+def test_a_file_is_looked_at_again_once_it_is_open(root: Path) -> None:
+    outside = root.parent / "outside.zip"
+    outside.write_bytes(b"secret")
+    (root / "link.zip").symlink_to(outside)
+    (root / "inside.zip").symlink_to("a/b/x.zip")
+    roots = frozenset({bytes(root)})
+    assert read_bytes(bytes(root / "link.zip"), 100, roots) == Rejection(OUTSIDE)
+    assert isinstance(read_bytes(bytes(root / "inside.zip"), 100, roots), tuple)
+    assert isinstance(read_bytes(bytes(root / "link.zip"), 100), tuple)
 
 
 def test_no_descriptor_is_left_open(root: Path) -> None:

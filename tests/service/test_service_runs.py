@@ -127,6 +127,9 @@ async def test_a_run_is_ended_and_its_key_is_kept(room: Room) -> None:
         assert (await room.serving.post(f"/runs/{run_id}/cancel")).status == 202
         run = await room.serving.ended(run_id)
         assert (run["state"], run["cancelled"]) == ("cancelled", True)
+        # nothing waits for it any more, so no alert does
+        metrics = (await room.serving.ask("GET", "/metrics")).text
+        assert not [line for line in metrics.splitlines() if line.startswith("batchscan_oldest")]
         (await room.serving.post(f"/runs/{run_id}/cancel")).problem(409, "not-open")
     finally:
         room.endpoint.detector.gate.set()

@@ -1,0 +1,238 @@
+"""Parts of the service in this process: what cannot be seen, or not be made to happen, from outside."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from aiohttp import ClientError, ClientSession, web
+from cli_lab import until
+from service_lab import API, ServiceLab
+
+from batchscan.errors import LedgerError, ReportError, UsageError
+from batchscan.ledger.queue import KeyReusedError, Queue, QueueState, Work
+from batchscan.ledger.runs import RunRequest
+from batchscan.ledger.store import open_ledger
+from batchscan.models import Problem
+from batchscan.service import stream
+from batchscan.service.app import make_app
+from batchscan.service.tokens import TokenFile
+from batchscan.service.workers import Workers
+from batchscan.service_config import ServiceConfig
+from batchscan.settings import settle
+
+WORK = Work(request=RunRequest(sources=("/srv/\udcff",), directory="/", endpoint="embedded"), budget=7)
+
+
+@asynccontextmanager
+async def listening(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_one_address_may_not_ask_too_often(lab: ServiceLab) -> None:
+    settled = settle({"state_dir": str(lab.state), "config": str(lab.settings(None))})
+    app = make_app({}, settled, ServiceConfig(request_rate=1.0))
+    async with listening(app) as url, ClientSession() as http:
+        codes = []
+        for _ in range(15):
+            async with http.get(f"{url}{API}/runs") as reply:
+                codes.append(reply.status)
+                if reply.status == 429:
+                    assert reply.headers["Retry-After"] == "1"
+        assert codes[:10] == [200] * 10
+        assert codes[-1] == 429
+        async with http.get(f"{url}/healthz") as reply:
+            assert reply.status == 200
+
+
+async def test_a_stream_waits_for_its_reader_and_ends_with_it() -> None:
+    written: list[int] = []
+    ended = threading.Event()
+
+    def endless(file: BinaryIO) -> None:
+        try:
+            while True:
+                file.write(b"x" * 1_000_000)
+                written.append(1)
+        finally:
+            ended.set()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await stream.stream(request, endless, content_type="text/plain", headers={})
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    async with listening(app) as url, ClientSession() as http:
+        async with http.get(url) as reply:
+            await reply.content.read(1)
+            while True:  # until nothing moves any more: all buffers are full
+                before = len(written)
+                await asyncio.sleep(0.3)
+                if len(written) == before:
+                    break
+            assert len(written) < 60, "it is written into memory"
+        await until(ended.is_set)
+
+
+@pytest.mark.parametrize("after", [0, 1, 5_000_000])
+async def test_a_stream_that_fails_is_not_taken_for_a_whole_one(after: int) -> None:
+    def failing(file: BinaryIO) -> None:
+        file.write(b"x" * after)
+        if after > 1:
+            file.flush()
+        raise ReportError("the disk failed")
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            return await stream.stream(request, failing, content_type="text/plain", headers={})
+        except ReportError as error:
+            return web.Response(status=502, text=str(error))
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    async with listening(app) as url, ClientSession() as http, http.get(url) as reply:
+        if after <= 1:
+            assert (reply.status, await reply.text()) == (502, "the disk failed")
+        else:
+            with pytest.raises(ClientError):
+                await reply.read()
+
+
+async def test_a_part_that_ends_is_told_unless_it_may() -> None:
+    async def dying() -> None:
+        raise LedgerError("gone")
+
+    async def ending() -> None:
+        return
+
+    for work, why in ((dying(), "gone"), (ending(), "without an error")):
+        workers = Workers()
+        workers.start(work, "a part")
+        death = await asyncio.wait_for(workers.first_death(), 5)
+        assert why in str(death)
+        assert death.exit_code == 70
+    workers = Workers()
+    workers.stopping()
+    task = workers.start(asyncio.sleep(60), "another")
+    await workers.stop(task)
+    assert task.cancelled()
+
+
+BROKEN = """
+from batchscan.service.dispatcher import Dispatcher
+
+async def fill(self, tasks):
+    raise RuntimeError("as told by a test")
+
+Dispatcher._fill = fill
+from batchscan.cli import main
+main()
+"""
+
+
+async def test_a_dead_dispatcher_ends_the_service_loudly(lab: ServiceLab) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BROKEN, "serve", "--config", str(lab.settings(None))),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=lab.environment({}),
+    )
+    async with asyncio.timeout(20):
+        _, err = await process.communicate()
+    assert process.returncode == 70
+    assert b"as told by a test" in err
+    assert b"'dispatcher'" in err
+
+
+def token_file(path: Path, content: bytes, mode: int = 0o600) -> TokenFile:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return TokenFile(path)
+
+
+def test_a_token_is_right_or_wrong(tmp_path: Path) -> None:
+    found = token_file(tmp_path / "token", b"  0123456789abcdef\n")
+    assert found.matches("0123456789abcdef")
+    for wrong in ("", "0123456789abcde", "0123456789abcdef ", "0123456789ABCDEF", "\udc80" * 16):
+        assert not found.matches(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        (b"", 0o600, "is no token"),
+        (b"short\n", 0o600, "is no token"),
+        (b"0123456789 abcdef\n", 0o600, "is no token"),
+        (b"0123456789abcdef\nsecond line\n", 0o600, "is no token"),
+        (b"x" * 5000, 0o600, "is no token"),
+        (b"\xff" * 32, 0o600, "is no token"),
+        (b"0123456789abcdef", 0o604, "chmod 600"),
+        (b"0123456789abcdef", 0o660, "chmod 600"),
+    ],
+)
+def test_what_is_no_token_is_refused_without_being_shown(
+    tmp_path: Path, content: bytes, mode: int, why: str
+) -> None:
+    with pytest.raises(UsageError, match=why) as caught:
+        token_file(tmp_path / "token", content, mode)
+    assert "0123456789" not in str(caught.value)
+
+
+async def test_the_queue_keeps_order_keys_and_ends(tmp_path: Path) -> None:
+    async with open_ledger(tmp_path / "ledger.sqlite3", "s") as ledger:
+        rows = Queue(ledger)
+
+        async def add(name: str, priority: int, key: str | None = None, mark: bytes | None = None) -> bool:
+            run, new = await rows.add(
+                name, WORK, priority=priority, origin="api", now=1.0, key=key, fingerprint=mark
+            )
+            assert run.work == WORK
+            return new
+
+        assert [await add(*each) for each in (("a", 0), ("b", 9, "k", b"1"), ("c", 9), ("d", -5))] == [
+            True
+        ] * 4
+        assert not await add("e", 9, "k", b"1")
+        with pytest.raises(KeyReusedError, match="run b"):
+            await add("e", 9, "k", b"2")
+        assert [run.run_id for run in await rows.next(10)] == ["b", "c", "a", "d"]
+        begun = await rows.begin("b", now=2.0)
+        assert begun is not None
+        assert begun.began_at == 2.0
+        assert await rows.begin("b", now=3.0) is None
+        await rows.put_back("b")
+        again = await rows.begin("b", now=4.0)
+        assert again is not None
+        assert again.began_at == 2.0, "it began once"
+        await rows.begin("c", now=4.0)
+        asked = await rows.cancel("c", now=5.0)
+        assert asked is not None
+        assert (asked.state, asked.cancelled, asked.ended_at) == (QueueState.RUNNING, True, None)
+        waiting = await rows.cancel("d", now=5.0)
+        assert waiting is not None
+        assert (waiting.state, waiting.ended_at) == (QueueState.CANCELLED, 5.0)
+        assert await rows.cancel("d", now=6.0) is None
+        # a kill: what ran goes on, and what was to end, ends
+        back = await rows.take_back(now=7.0)
+        assert [(run.run_id, run.state) for run in back] == [
+            ("b", QueueState.QUEUED),
+            ("c", QueueState.CANCELLED),
+        ]
+        ended = await rows.end("b", QueueState.FAILED, now=8.0, problem=Problem("odd", "as told"))
+        assert ended is not None
+        assert ended.problem == Problem("odd", "as told")
+        assert await rows.end("b", QueueState.COMPLETE, now=9.0) is None
+        names = [listed.run_id for listed in await rows.page(before=None, limit=10)]
+        assert names == ["d", "c", "b", "a"]
+        assert [each.run_id for each in await rows.page(before="c", limit=1)] == ["b"]
+        assert [each.run_id for each in await rows.page(before=None, limit=9, states=["failed"])] == ["b"]
