@@ -19,6 +19,7 @@ from batchscan.admit import Admitter
 from batchscan.api.client import Endpoint, ScanClient, Timeouts, open_client
 from batchscan.api.credentials import Credentials, Secret, StaticCredentials
 from batchscan.backoff import Backoff
+from batchscan.gate import Gate
 from batchscan.ledger.admission import Admission
 from batchscan.ledger.owners import own
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
@@ -277,7 +278,7 @@ class Bench:
         mode = Mode.RESUME if resumed else Mode.NEW
         async with open_report(run.report, mode=mode, run_id=run.run_id) as writer:
             waiting = WaitingInputs(self.ledger, run.id)
-            recorder = Recorder(writer, waiting, run, "scripted", self.stats)
+            recorder = Recorder(writer, waiting, run, "scripted", self.stats, Gate())
             if resumed:
                 await recorder.resume()
             admitter = self.admitter(run, rehash=rehash)
