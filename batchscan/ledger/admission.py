@@ -6,11 +6,11 @@ table: on disk, so that memory does not grow with the files, but never synced.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, select
-from sqlalchemy import Row as Record
+from sqlalchemy import Connection, Dialect, and_, delete, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger import queries
@@ -29,7 +29,7 @@ from batchscan.ledger.standing import (
     select_standing,
     standing,
 )
-from batchscan.ledger.store import Ledger
+from batchscan.ledger.store import Ledger, fetch_tuples
 from batchscan.models import Artifact, FileStat, Problem, ScanState
 
 _NOTES = msgspec.json.Decoder(tuple[str, ...])
@@ -37,8 +37,6 @@ _PROBLEM = msgspec.json.Decoder(Problem)
 
 RACY_NS = 2_000_000_000
 """A file modified this shortly before it was read may change again without a new time stamp."""
-
-_NOTE_SEEN = upsert(seen).on_conflict_do_nothing()
 
 
 class Admission:
@@ -60,8 +58,7 @@ class Admission:
 
     async def known(self, locations: Sequence[bytes]) -> dict[bytes, Known]:
         """Look up what is known of files, by absolute path in raw bytes; at most a few hundred."""
-        statement = queries.known(self._scope, locations)
-        return await self._ledger.read(lambda c: dict(map(_known, c.execute(statement))))
+        return await self._ledger.read(lambda c: _known(c, self._scope, locations))
 
     async def admit(
         self,
@@ -235,14 +232,22 @@ class Admission:
                 )
 
 
+@lru_cache(maxsize=64)
+def _note_seen(dialect: Dialect, count: int) -> str:
+    """The statement that notes that many inputs; its parameters are their values, row by row."""
+    row = dict.fromkeys(seen.columns.keys())
+    return str(upsert(seen).values([row] * count).on_conflict_do_nothing().compile(dialect=dialect))
+
+
 def _first_seen(connection: Connection, run: int, items: Sequence[Item]) -> list[str | None]:
     """Tell for each item the path of an earlier input with the same bytes, None for the first."""
     rows = [(run, i.content.artifact.digest, candidate_key(i.candidate), i.candidate.path) for i in items]
     if not rows:
         return []
-    # As tuples in the order of the columns, and not as dictionaries: a quiet night notes a million.
-    noting = str(_NOTE_SEEN.compile(dialect=connection.dialect))
-    if connection.exec_driver_sql(noting, rows).rowcount == len(rows):
+    # One statement, not one a row: a quiet night notes a million.
+    noting = _note_seen(connection.dialect, len(rows))
+    values = tuple(value for row in rows for value in row)
+    if connection.exec_driver_sql(noting, values).rowcount == len(rows):
         return [None] * len(rows)
     statement = select(seen.c.digest, seen.c.key, seen.c.path).where(
         seen.c.run == run, seen.c.digest.in_({digest for _, digest, _, _ in rows})
@@ -251,10 +256,15 @@ def _first_seen(connection: Connection, run: int, items: Sequence[Item]) -> list
     return [None if firsts[digest][0] == key else firsts[digest][1] for _, digest, key, _ in rows]
 
 
-def _known(row: Record[*tuple[Any, ...]]) -> tuple[bytes, Known]:
+def _known(connection: Connection, scope: int, locations: Sequence[bytes]) -> dict[bytes, Known]:
+    text, parameters = queries.known(connection.dialect, scope, locations)
+    return dict(map(_as_known, fetch_tuples(connection, text, parameters)))
+
+
+def _as_known(row: tuple[Any, ...]) -> tuple[bytes, Known]:
     location, size, mtime_ns, inode, digest, file_count, notes, refusal, state = row[:9]
     content = Content(
-        Artifact(digest, size, file_count, _NOTES.decode(notes)),
+        Artifact(digest, size, file_count, () if notes == b"[]" else _NOTES.decode(notes)),
         None if refusal is None else _PROBLEM.decode(refusal),
     )
     return location, Known(FileStat(size, mtime_ns, inode), content, None if state is None else standing(row))

@@ -1,9 +1,10 @@
 """The reads whose cost decides: each follows an index, however many rows the ledger has."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Dialect, Select, and_, bindparam, exists, func, or_, select, tuple_
 
 from batchscan.ledger.chosen import waits, waits_for_its_turn
 from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
@@ -153,6 +154,22 @@ _KNOWN = (
 )
 
 
-def known(scope: int, at: Sequence[bytes]) -> Select[Any]:
-    """The stat cache's files at these locations, with what their content is and how it stands."""
-    return _KNOWN.params(scope=scope, at=at)
+def known(dialect: Dialect, scope: int, at: Sequence[bytes]) -> tuple[str, tuple[Any, ...]]:
+    """The stat cache's files at these locations, with what their content is and how it stands.
+
+    As text for the driver and its parameters: a quiet night reads a million such rows, and a row that
+    SQLAlchemy makes costs as much again as all that SQLite does for it.
+    """
+    text, others = _known_text(dialect, len(at))
+    return text, (*(scope if name == "scope" else value for name, value in others), *at)
+
+
+@lru_cache(maxsize=64)
+def _known_text(dialect: Dialect, count: int) -> tuple[str, list[tuple[str, Any]]]:
+    """The statement for that many locations, which are its last parameters; the others come with names."""
+    expanded = _KNOWN.compile(dialect=dialect).construct_expanded_state({"scope": 0, "at": [b""] * count})
+    names, values = list(expanded.positiontup or ()), expanded.positional_parameters
+    others = [(name, value) for name, value in zip(names, values, strict=True) if not name.startswith("at_")]
+    if len(others) != len(names) - count or any(name.startswith("at_") for name in names[: len(others)]):
+        raise AssertionError(names)
+    return expanded.statement, others

@@ -12,7 +12,7 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,6 +127,13 @@ def _in_transaction(connection: Connection, works: list[Work[Any]]) -> list[Any]
             connection.exec_driver_sql("ROLLBACK")
         raise
     return results
+
+
+def fetch_tuples(connection: Connection, text: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Read with the driver alone: its own values, in plain tuples."""
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute(text, parameters)
+        return list(cursor.fetchall())
 
 
 def _look_at(written: asyncio.Future[Any]) -> None:

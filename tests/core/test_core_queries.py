@@ -24,15 +24,18 @@ READS: dict[str, Callable[[], Select[Any]]] = {
     "page": lambda: queries.waiting_page(1, 1, None, after=(D, K), limit=500, finished=False),
     "page of finished": lambda: queries.waiting_page(1, 1, None, after=(D, K), limit=500, finished=True),
     "page of digests": lambda: queries.waiting_page(1, 1, [D, D], after=None, limit=500, finished=True),
-    "known": lambda: queries.known(1, [b"/a", b"/b"]),
 }
 
 
 async def plan(shelf: Bench, statement: Select[Any]) -> list[str]:
     compiled = statement.compile(dialect=sqlite.dialect()).construct_expanded_state()
     values = tuple(compiled.parameters[name] for name in compiled.positiontup or [])
+    return await steps_of(shelf, compiled.statement, values)
+
+
+async def steps_of(shelf: Bench, text: str, values: tuple[Any, ...]) -> list[str]:
     rows = await shelf.ledger.read(
-        lambda c: c.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled.statement}", values).fetchall()
+        lambda c: c.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
     )
     return [str(row[3]) for row in rows]
 
@@ -47,6 +50,12 @@ async def test_reads_follow_their_indexes(shelf: Bench, name: str) -> None:
         assert not step.endswith("(scope=?)"), steps  # all of the scope
     if not name.startswith(("page", "claimed")):  # those sort no more than they look at
         assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+async def test_what_is_known_of_files_is_found_by_their_location(shelf: Bench) -> None:
+    steps = await steps_of(shelf, *queries.known(sqlite.dialect(), 1, [b"/a", b"/b"]))
+    assert any("(location=?)" in step for step in steps)
+    assert not any(step.startswith("SCAN") or "TEMP B-TREE" in step for step in steps), steps
 
 
 async def test_due_and_claims_use_the_index_of_due_work(shelf: Bench) -> None:
