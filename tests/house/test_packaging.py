@@ -143,11 +143,13 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
+    imported.discard("_typeshed")  # only type checkers have it
     extras = {"skill_scanner", "pyarrow"}  # of deep and of parquet
     foreign = imported - sys.stdlib_module_names - {"batchscan"} - extras
     distributions = packages_distributions()
     foreign = {WITHIN.get(name, name) for name in foreign}
     needed = {distributions[name][0].lower().replace("_", "-") for name in foreign}
+    needed.add("tzdata")  # read by zoneinfo, where the system has none
     assert needed == {name_of(requirement) for requirement in PROJECT["dependencies"]}
 
 

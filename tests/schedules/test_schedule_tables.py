@@ -63,7 +63,7 @@ def test_every_key_is_read_and_paths_start_at_the_file(tmp_path: Path) -> None:
     assert list(schedules) == ["nightly", "again", "list"]
     nightly = schedules["nightly"]
     assert nightly.model_fields_set == set(Schedule.model_fields) - {"manifest", "rescan"}
-    assert nightly.sources == (f"{tmp_path}/skills", "/srv/more/one.zip", f"{tmp_path}/home/mine")
+    assert nightly.sources == (f"{tmp_path}/skills", "/srv/more/one.zip", f"{tmp_path / 'home'}/mine")
     assert (nightly.policy, nightly.reports_dir) == (tmp_path / "policy.toml", tmp_path / "out")
     assert (nightly.budget, nightly.priority, nightly.watch_settle) == (5000, 5, 0.5)
     assert nightly.timetable.explain() == "At 02:30 every day, Europe/Berlin"
