@@ -38,6 +38,22 @@ async def test_a_run_tells_what_it_did_and_the_next_what_it_found_unchanged(lab:
         (lab.inputs / "broken.zip").write_bytes(b"no zip")
         assert (await lab.scan(service, *args)).code == 3
         second = read(file)
+        again = await lab.run(
+            *(
+                "rescan",
+                "--verdict",
+                "malicious",
+                "--endpoint",
+                service.url,
+                *FAST,
+                "--metrics-textfile",
+                file,
+            )
+        )
+        third = read(file)
+    assert again.code == 0, again.err
+    assert sum(v for k, v in third["batchscan_last_run_files"].items() if "scanned" in k) == 1
+    assert one(third, "last_run_newly_malicious") == 0  # it was known to be
     assert sum(first["batchscan_files_total"].values()) == 4
     assert one(first, "newly_malicious_total") == 1
     assert one(first, "throttled_total") == 2

@@ -8,7 +8,7 @@ from deployment_files import settings_texts
 from batchscan.settings import SettingsError, settle
 
 
-@pytest.mark.parametrize("name", settings_texts())
+@pytest.mark.parametrize("name", list(settings_texts()))
 def test_the_program_takes_them(name: str, tmp_path: Path) -> None:
     path = tmp_path / "batchscan.toml"
     path.write_text(settings_texts()[name])
