@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -282,8 +283,14 @@ async def test_links_and_lists_inside_lead_nowhere_else(serving: Serving, shared
     run = await serving.ended((await serving.order({"manifests": [str(listed)]}))["run_id"])
     rows = outcomes(shared_lab, run)
     assert rows == {str(good): None} | dict.fromkeys(names[1:], "outside-roots")
-    digest = (await serving.get("/files", params={"path": str(secret_zip)})).status
-    assert digest == 404, "it was read"
+    known = await serving.get("/files", params={"path": str(secret_zip)})
+    assert known.status == 404, "it was read"
+    # nor is told what the operator has found out about it; an old file is not read twice
+    os.utime(secret_zip, (1_700_000_000, 1_700_000_000))
+    done = await shared_lab.run("scan", outside, root / "link.zip", "--state-dir", shared_lab.state)
+    assert done.code == 0, done.err
+    run = await serving.ended((await serving.order({"sources": [str(root)]}))["run_id"])
+    assert outcomes(shared_lab, run)["link.zip"] == "outside-roots"
 
 
 def outcomes(lab: ServiceLab, run: dict[str, Any]) -> dict[str, str | None]:
