@@ -1,8 +1,11 @@
 """The systemd units: understood by systemd itself, and shut to what they do not need."""
 
+import ctypes.util
+import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,28 @@ def test_what_shuts_a_unit_is_the_same_in_each_and_nobody_is_root(unit: str) -> 
     assert settings["ExecStart"].startswith("/opt/batchscan/bin/batchscan ")
     assert "BATCHSCAN_STATE_DIR=/var/lib/batchscan" in settings["Environment"]
     assert settings["StateDirectory"] == "batchscan"
+
+
+def test_a_scan_lives_with_the_calls_that_a_unit_allows(tmp_path: Path) -> None:
+    tool("systemd-analyze")
+    if ctypes.util.find_library("seccomp") is None:
+        pytest.skip("libseccomp is not installed")
+    done = subprocess.run(
+        [
+            *(sys.executable, str(Path(__file__).with_name("filtered.py")), str(UNITS / SERVICES[0])),
+            *(sys.executable, "-m", "batchscan", "scan", str(ROOT / "tests" / "samples")),
+            *(
+                "--state-dir",
+                str(tmp_path / "state"),
+                "--metrics-textfile",
+                str(tmp_path / "m.prom"),
+                "--json",
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["counts"]["scanned"] == 16
