@@ -29,7 +29,7 @@ from aiohttp import web
 from batchscan.ledger.queue import Queue
 from batchscan.ledger.runs import Runs
 from batchscan.metrics import Metrics
-from batchscan.service import events_api, lookup_api, reports_api, runs_api
+from batchscan.service import decisions_api, events_api, lookup_api, reports_api, runs_api, schedules_api
 from batchscan.service.accounts import Accounts
 from batchscan.service.dispatcher import Dispatcher
 from batchscan.service.events import EventBroker
@@ -78,7 +78,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *runs_api.OPERATIONS,
     *events_api.OPERATIONS,
     *reports_api.OPERATIONS,
+    *decisions_api.OPERATIONS,
     *lookup_api.OPERATIONS,
+    *schedules_api.OPERATIONS,
 )
 
 

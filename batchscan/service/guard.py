@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from aiolimiter import AsyncLimiter
 
-from batchscan.errors import BatchscanError, LedgerError, UsageError
+from batchscan.errors import BatchscanError, LedgerError, NothingMatchedError, UsageError
 from batchscan.logs import scrub
 from batchscan.service.problems import RefusedError, from_http, problem_response
 from batchscan.service.tokens import TokenFile
@@ -85,6 +85,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         refused = error
     except web.HTTPException as error:
         refused = from_http(error)
+    except NothingMatchedError as error:
+        refused = RefusedError(404, str(error))
     except UsageError as error:
         refused = RefusedError(422, str(error))
     except LedgerError as error:

@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Literal
+from typing import Annotated, BinaryIO, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -21,7 +21,7 @@ from batchscan.service.keys import SETTLED
 from batchscan.service.operations import Answer, Operation, path_parameter, read_query
 from batchscan.service.problems import RefusedError
 from batchscan.service.runs_api import describe, find_run
-from batchscan.service.stream import stream
+from batchscan.service.stream import Write, stream
 
 JSONL: Final = "jsonl"
 MEDIA: Final = {
@@ -48,10 +48,12 @@ class ReportQuery(Order):
     format: Annotated[FormatName, Field(description="Of the report.")] = "jsonl"
 
 
-async def get_report(request: web.Request) -> web.StreamResponse:
-    """Send the report of a run that is not under way."""
-    run_id = path_parameter(request, "run_id")
-    wanted = read_query(request, ReportQuery).format
+async def ended_run(request: web.Request, run_id: str) -> RunRecord:
+    """Find a run that has a report and is not under way.
+
+    Raises:
+        RefusedError: there is none such.
+    """
     listed = await find_run(request, run_id)
     state, record = describe(request, listed).state, listed.record
     if state in _UNFINISHED:
@@ -60,7 +62,15 @@ async def get_report(request: web.Request) -> web.StreamResponse:
         )
     if record is None or not await asyncio.to_thread(record.report.is_file):
         raise RefusedError(404, f"run {run_id} has no report: it ended before, or the file is gone")
-    write: Any
+    return record
+
+
+async def get_report(request: web.Request) -> web.StreamResponse:
+    """Send the report of a run that is not under way."""
+    run_id = path_parameter(request, "run_id")
+    wanted = read_query(request, ReportQuery).format
+    record = await ended_run(request, run_id)
+    write: Write
     if wanted == JSONL:
         suffix = ".jsonl"
         write = partial(_copy, record.report, run_id)

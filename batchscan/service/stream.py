@@ -21,6 +21,9 @@ _WAITING: Final = 4
 _WRITE_S: Final = 60.0
 
 
+Write = Callable[[BinaryIO], None]
+
+
 class _Channel(io.RawIOBase):
     """The writing end, for one thread; what is written comes out of the queue in the event loop."""
 
@@ -61,7 +64,7 @@ class _Channel(io.RawIOBase):
         self._room.release()
 
 
-async def _pieces(write: Callable[[BinaryIO], None]) -> AsyncGenerator[bytes, None]:
+async def _pieces(write: Write) -> AsyncGenerator[bytes, None]:
     """Run ``write`` in a thread and yield what it writes; raises what it raises."""
     channel = _Channel(asyncio.get_running_loop())
 
@@ -90,7 +93,7 @@ async def _pieces(write: Callable[[BinaryIO], None]) -> AsyncGenerator[bytes, No
 
 async def stream(
     request: web.Request,
-    write: Callable[[BinaryIO], None],
+    write: Write,
     *,
     content_type: str,
     headers: Mapping[str, str],

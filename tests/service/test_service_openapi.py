@@ -14,7 +14,8 @@ from service_lab import API, ServiceLab
 from batchscan.explain import Explanation, FileSeen, Judged, RunMention, Standing
 from batchscan.quota import Quota
 from batchscan.report.summary import Summary
-from batchscan.service import lookup_api
+from batchscan.schedule_list import LastRun, ListedSchedule, Moment, ScheduleList
+from batchscan.service import lookup_api, schedules_api
 from batchscan.service.app import OPERATIONS, make_app
 from batchscan.service.openapi import openapi_document
 from batchscan.service.quota_note import QuotaDocument
@@ -90,6 +91,10 @@ def test_documents_have_the_keys_of_the_records_that_they_show() -> None:
         (lookup_api.VerdictDocument, Judged),
         (lookup_api.Mention, RunMention),
         (QuotaDocument, Quota),
+        (schedules_api.ScheduleListDocument, ScheduleList),
+        (schedules_api.ScheduleDocument, ListedSchedule),
+        (schedules_api.LastRunDocument, LastRun),
+        (schedules_api.MomentDocument, Moment),
     ):
         keys = [field.alias or name for name, field in model.model_fields.items()]
         assert keys == [field.encode_name for field in msgspec.structs.fields(record)]

@@ -55,6 +55,10 @@ async def test_a_run_is_carried_out_told_of_and_read_in_each_format(room: Room) 
             assert sent.headers["Content-Disposition"].startswith(f'attachment; filename="{run_id}.')
             content = await sent.read()
             assert b"bad.zip" in content, name
+    decided = (await room.serving.get(f"/runs/{run_id}/decisions")).json
+    assert {d["path"]: d["decision"] for d in decided["decisions"]}["bad.zip"] == "block"
+    assert decided["counts"]["inputs"] == 4
+    assert not [path.name for path in room.lab.state.iterdir() if path.name.startswith("decisions-")]
     (found,) = (await room.serving.get("/files", params={"path": "first/bad.zip"})).json["contents"]
     assert found["verdicts"][0]["verdict"] == "malicious"
     same = await room.serving.get(f"/files/{found['sha256']}")
@@ -106,7 +110,7 @@ async def test_pages_and_filters_find_every_run_once(room: Room) -> None:
     by_hand = (await room.serving.get("/runs", params={"origin": "command line"})).json["runs"]
     assert [run["state"] for run in by_hand] == ["complete"]
     assert by_hand[0]["run_id"] in seen
-    states = {"state": ["queued", "failed"], "limit": "100"}
+    states = {"state": ["queued", "interrupted"], "limit": "100"}
     assert (await room.serving.get("/runs", params=states)).json["runs"] == []
     mine = (await room.serving.get("/runs", params={"origin": "api", "limit": "100"})).json["runs"]
     assert {run["run_id"] for run in mine} == set(seen) - {by_hand[0]["run_id"]}
