@@ -4,22 +4,31 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import structlog
 from aiohttp import web
 from sqlalchemy import Connection
 
 from batchscan.connect import scope_name
-from batchscan.ledger.aftermaths import Plan
+from batchscan.ledger.aftermaths import Plan, owe
 from batchscan.ledger.chosen import Selection, Which, is_empty
-from batchscan.ledger.queue import Work
+from batchscan.ledger.queue import Enqueued, QueuedRun, Work, enqueue
 from batchscan.ledger.schedules import find_scope, newest_engine
-from batchscan.schedules.schedule import Schedule, selection
+from batchscan.schedules.schedule import Schedule, selection, watch_of
 from batchscan.schedules.timekeeper import Assignment, Timekeeper
 from batchscan.service.aftermath import Aftermath
 from batchscan.service.keys import ORDERS, QUEUE, READER, SETTLED, STATION, WORKERS
 from batchscan.service.orders import Orders, Target
+from batchscan.service.queue import AD_HOC
+from batchscan.service.watching import ARRIVALS_DIRECTORY, Submit, Watched, Watcher
 from batchscan.session import new_run_id
+from batchscan.walk import Filters
+
+_log = structlog.get_logger(__name__)
+
+_WATCHERS_STOP_S: Final = 2.0
 
 
 async def keeping_time(app: web.Application) -> AsyncIterator[None]:
@@ -34,8 +43,52 @@ async def keeping_time(app: web.Application) -> AsyncIterator[None]:
     aftermath = Aftermath(ledger, app[READER], settled.config)
     workers = app[WORKERS]
     tasks = [workers.start(keeper.run(), "timekeeper"), workers.start(aftermath.run(), "aftermath")]
+    watchers = await asyncio.to_thread(_watchers, app)
+    watching = [workers.start(watcher.run(), f"watch {name}") for name, watcher in watchers.items()]
     yield
-    await asyncio.gather(*(workers.stop(task) for task in tasks))
+    for watcher in watchers.values():
+        watcher.stop()
+    await asyncio.gather(
+        *(workers.stop(task) for task in tasks),
+        *(workers.stop(task, within_s=_WATCHERS_STOP_S) for task in watching),
+    )
+
+
+def _watchers(app: web.Application) -> dict[str, Watcher]:
+    """Watch for each schedule that wants it; blocks."""
+    found = {}
+    for name, schedule in app[SETTLED].schedules.items():
+        if schedule.watch and schedule.enabled:
+            watched = Watched(
+                name=name,
+                roots=tuple(source for source in schedule.sources if not Path(source).is_file()),
+                filters=Filters(include=schedule.include, exclude=schedule.exclude),
+                settle_s=schedule.watch_settle,
+            )
+            directory = app[SETTLED].config.state_dir / ARRIVALS_DIRECTORY
+            found[name] = Watcher(watched, directory, _submitter(app, name, schedule))
+    return found
+
+
+def _submitter(app: web.Application, name: str, schedule: Schedule) -> Submit:
+    target, ledger, queue = target_of(schedule), app[STATION].ledger, app[QUEUE]
+    request = app[ORDERS].trusted(sources=(), manifests=("-",), target=target)
+    plan = Plan(notify=schedule.notify)
+
+    async def submit(file: Path, count: int) -> None:
+        run_id = new_run_id()
+        mine = msgspec.structs.replace(request, manifests=(str(file),), nul=True)
+        new = Enqueued(run_id, Work(request=mine, budget=schedule.budget), AD_HOC, watch_of(name))
+
+        def put(connection: Connection) -> QueuedRun:
+            run, _ = enqueue(connection, new, now=time.time())
+            owe(connection, run_id, name, plan)
+            return run
+
+        queue.announce(await ledger.write(put))
+        _log.info("arrivals-submitted", schedule=name, files=count, run_id=run_id)
+
+    return submit
 
 
 def assign(schedules: Mapping[str, Schedule], orders: Orders) -> dict[str, Assignment]:
