@@ -10,6 +10,7 @@ import pytest
 
 from batchscan.config import Config, duration_text, parse_duration
 from batchscan.connect import find_access, scope_name
+from batchscan.schedules.schedule import Schedule
 from batchscan.service_config import ServiceConfig
 from batchscan.settings import CONFIG_VARIABLE, RECORDED, Recorded, SettingsError, settle
 from batchscan.settings_file import read_settings_file
@@ -283,6 +284,8 @@ def test_the_example_changes_nothing_as_it_is() -> None:
 
 
 def test_the_example_shows_every_key_in_a_form_that_is_taken(tmp_path: Path) -> None:
+    for name in ("policy.toml", "accepted.toml"):
+        (tmp_path / name).touch()
     path = Path(file_of(tmp_path, shown(EXAMPLE.read_text(encoding="utf-8"))))
     file, found = read_settings_file(path)
     missing = f"{tmp_path / 'authorities.pem'}: not a readable PEM file of certificates"
@@ -295,6 +298,9 @@ def test_the_example_shows_every_key_in_a_form_that_is_taken(tmp_path: Path) -> 
     assert in_tables | {"ca_file"} >= {"endpoint", *RECORDED[:6], "unreachable_s", "proxy", "profile"}
     assert set(file.endpoints) == {"night", "gateway", "china"}
     assert set(file.service) == set(ServiceConfig.model_fields)
+    assert set(file.schedules) == {"nightly", "listed", "upgraded"}
+    in_schedules = set[str]().union(*(each.model_fields_set for each in file.schedules.values()))
+    assert in_schedules == set(Schedule.model_fields)
 
 
 def test_the_page_names_every_key_and_variable() -> None:
