@@ -6,16 +6,16 @@ table: on disk, so that memory does not grow with the files, but never synced.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Dialect, and_, delete, select
+from sqlalchemy import Connection, and_, delete
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger import queries
 from batchscan.ledger.chosen import chosen_again
-from batchscan.ledger.schema import artifact, file, scan, seen, verdict, waiting
+from batchscan.ledger.firsts import first_paths
+from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
 from batchscan.ledger.standing import (
     CURRENT_VERDICT,
     Content,
@@ -101,7 +101,8 @@ class Admission:
 
     async def first_seen(self, items: Sequence[Item]) -> list[str | None]:
         """Note inputs in the order of discovery; tell which path of this run had the same bytes before."""
-        return await self._ledger.read(lambda c: _first_seen(c, self._run, items))
+        inputs = [(i.content.artifact.digest, candidate_key(i.candidate), i.candidate.path) for i in items]
+        return await self._ledger.read(lambda c: first_paths(c, self._run, inputs))
 
     async def standings(self, digests: Sequence[bytes]) -> dict[bytes, Standing]:
         """Tell how digests stand, without admitting them; at most a few hundred."""
@@ -230,30 +231,6 @@ class Admission:
                         waiting.c.key == old.key,
                     )
                 )
-
-
-@lru_cache(maxsize=64)
-def _note_seen(dialect: Dialect, count: int) -> str:
-    """The statement that notes that many inputs; its parameters are their values, row by row."""
-    row = dict.fromkeys(seen.columns.keys())
-    return str(upsert(seen).values([row] * count).on_conflict_do_nothing().compile(dialect=dialect))
-
-
-def _first_seen(connection: Connection, run: int, items: Sequence[Item]) -> list[str | None]:
-    """Tell for each item the path of an earlier input with the same bytes, None for the first."""
-    rows = [(run, i.content.artifact.digest, candidate_key(i.candidate), i.candidate.path) for i in items]
-    if not rows:
-        return []
-    # One statement, not one a row: a quiet night notes a million.
-    noting = _note_seen(connection.dialect, len(rows))
-    values = tuple(value for row in rows for value in row)
-    if connection.exec_driver_sql(noting, values).rowcount == len(rows):
-        return [None] * len(rows)
-    statement = select(seen.c.digest, seen.c.key, seen.c.path).where(
-        seen.c.run == run, seen.c.digest.in_({digest for _, digest, _, _ in rows})
-    )
-    firsts = {digest: (key, path) for digest, key, path in connection.execute(statement)}
-    return [None if firsts[digest][0] == key else firsts[digest][1] for _, digest, key, _ in rows]
 
 
 def _known(connection: Connection, scope: int, locations: Sequence[bytes]) -> dict[bytes, Known]:

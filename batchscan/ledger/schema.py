@@ -280,12 +280,12 @@ seen = Table(
     "seen",
     metadata,
     Column("run", Integer, nullable=False),
+    Column("short", Integer, nullable=False, comment="the beginning of the digest"),
     Column("digest", LargeBinary(32), nullable=False),
     Column("key", LargeBinary(16), nullable=False),
     Column("path", Text, nullable=False),
-    PrimaryKeyConstraint("run", "digest"),
+    UniqueConstraint("run", "short"),
     prefixes=["TEMP"],
-    sqlite_with_rowid=False,
     comment="this process's runs: first input of each digest",
 )
 

@@ -35,6 +35,10 @@ _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA cache_size=-65536",
+    # Of the temporary tables: a batch of inputs touches hundreds of pages, each of which a journal on disk
+    # would hold first.
+    "PRAGMA temp.journal_mode=MEMORY",
+    "PRAGMA temp.cache_size=-16384",
 )
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Row as Record
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger import queries
-from batchscan.ledger.schema import reported, seen, waiting
+from batchscan.ledger.firsts import Seen, note_firsts
+from batchscan.ledger.schema import reported, waiting
 from batchscan.ledger.standing import (
     Waiting,
     candidate_key,
@@ -20,6 +21,7 @@ from batchscan.ledger.store import Ledger
 from batchscan.models import Artifact, Candidate, Row
 
 _NOTES = msgspec.json.Decoder(tuple[str, ...])
+_PAGE = 500
 _CANDIDATE = msgspec.json.Decoder(Candidate)
 
 Place = tuple[bytes, bytes]
@@ -95,17 +97,18 @@ class WaitingInputs:
 
     async def note_reported(self, rows: Sequence[Row]) -> None:
         """Take in rows that a resumed run's report has already."""
-        keys = [{"run": self._run, "key": input_key(row.source, row.path, row.manifest_line)} for row in rows]
-        firsts = [
-            {"digest": bytes.fromhex(row.sha256), "path": row.path, **key}
-            for row, key in zip(rows, keys, strict=True)
+        keys: list[dict[str, Any]] = [
+            {"run": self._run, "key": input_key(row.source, row.path, row.manifest_line)} for row in rows
+        ]
+        firsts: list[Seen] = [
+            (bytes.fromhex(row.sha256), named["key"], row.path)
+            for row, named in zip(rows, keys, strict=True)
             if row.sha256 is not None and row.duplicate_of is None
         ]
 
         def work(connection: Connection) -> None:
             connection.execute(upsert(reported).on_conflict_do_nothing(), keys)
-            if firsts:
-                connection.execute(upsert(seen).on_conflict_do_nothing(), firsts)
+            note_firsts(connection, self._run, firsts)
 
         if keys:
             await self._ledger.read(work)
@@ -117,7 +120,7 @@ class WaitingInputs:
         and are not discovered a second time.
         """
         mine = waiting.c.run == self._run
-        firsts = select(waiting.c.run, waiting.c.digest, waiting.c.key, waiting.c.path).where(
+        firsts = select(waiting.c.digest, waiting.c.key, waiting.c.path).where(
             mine, waiting.c.duplicate_of.is_(None)
         )
 
@@ -131,9 +134,8 @@ class WaitingInputs:
             connection.execute(
                 insert(reported).from_select(["run", "key"], select(waiting.c.run, waiting.c.key).where(mine))
             )
-            connection.execute(
-                insert(seen).prefix_with("OR IGNORE").from_select(["run", "digest", "key", "path"], firsts)
-            )
+            for part in connection.execute(firsts).partitions(_PAGE):
+                note_firsts(connection, self._run, [(digest, key, path) for digest, key, path in part])
 
         await self._ledger.write(work)
 

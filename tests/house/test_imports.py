@@ -21,7 +21,7 @@ LAYERS = (
     "api.signer",
     "api.client",
     "ledger.owners ledger.slots ledger.standing ledger.store",
-    "ledger.chosen ledger.schedules ledger.verdicts",
+    "ledger.chosen ledger.firsts ledger.schedules ledger.verdicts",
     "ledger.budget ledger.queries ledger.runs",
     "ledger.admission ledger.backlog ledger.gauges ledger.history ledger.queue ledger.verify ledger.waiting",
     "ledger.aftermaths",
