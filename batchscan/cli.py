@@ -11,7 +11,7 @@ from typing import Annotated, Final, NoReturn, cast
 
 import typer
 
-from batchscan import __version__
+from batchscan import __version__, outlet
 from batchscan.cli_compare import compare
 from batchscan.cli_decisions import decide
 from batchscan.cli_inquiries import config_app, doctor, quota
@@ -388,6 +388,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     fill_standard_streams()
     code = _guarded()
+    outlet.settle()
     flush_or_silence()
     sys.exit(code)
 
@@ -423,5 +424,5 @@ def _fail(message: str, code: int) -> int:
 
     # stderr may be gone as well; then the code alone has to say it
     with suppress(OSError):
-        typer.echo(f"batchscan: {printable_lines(message)}", err=True)
+        typer.echo(f"batchscan: {printable_lines(message)}", file=outlet.current(sys.stderr))
     return code

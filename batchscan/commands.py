@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 import structlog
@@ -22,6 +22,8 @@ from batchscan.gate_options import GateOptions
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.verify import verify as verify_ledger
 from batchscan.models import RunState
+from batchscan.outlet import aside
+from batchscan.outlet import settle as settle_outlets
 from batchscan.plan import compare_quota, make_plan, show_plan
 from batchscan.report.console import open_console
 from batchscan.report.progress import Progress
@@ -229,6 +231,13 @@ def settle_for(settings: dict[str, Any], resumed: RunRecord | None = None) -> Se
     return settled
 
 
+def write_aside() -> TextIO:
+    """Log aside from now on, so that nobody waits for whoever reads stderr; give the stream to write to."""
+    stderr = aside(sys.stderr)
+    logs.send_to(stderr)
+    return stderr
+
+
 def _enter_directory(record: RunRecord) -> None:
     """Go where the run was started: its sources are named from there."""
     request = record.request
@@ -252,6 +261,7 @@ async def made(
 ) -> int:
     """Make a run in a session of its own, under the signals' rule, and show its summary."""
     stats = Stats(rate=config.create_rate)
+    stderr = write_aside()
     session: Session | None = None
     this = asyncio.current_task()
 
@@ -272,7 +282,7 @@ async def made(
             async with (
                 nullcontext() if textfile is None else textfile.kept(config, stats),
                 open_session(config, access, stats) as session,
-                Progress(stats, quiet=show.quiet),
+                Progress(stats, stream=stderr, quiet=show.quiet),
             ):
                 summary = await work(session)
                 if textfile is not None:
@@ -297,6 +307,7 @@ async def _account(textfile: "Textfile", session: Session, summary: Summary, *, 
 
 
 def _print(summary: Summary, show: Show) -> None:
+    settle_outlets()  # what is cleared away from a terminal comes before what is printed there
     with data_on_stdout():
         if show.json:
             sys.stdout.buffer.write(encode_summary(summary))
@@ -368,6 +379,7 @@ async def _dry_run(config: Config, request: RunRequest, spool: Spool | None, sho
 
 
 async def _engine(config: Config, standalone: Standalone) -> int:
+    write_aside()
     stop = asyncio.Event()
     with drain_then_abort(stop.set, stop.set) as received:
         await run_standalone(config, standalone, stop)

@@ -121,6 +121,13 @@ def divert(write: Callable[[str], None] | None) -> None:
     _LineHandler.diverted = write
 
 
+def send_to(stream: TextIO) -> None:
+    """Write the lines to another stream from now on, in the form that ``configure`` has chosen."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _LineHandler):
+            handler.stream = stream
+
+
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Reduce an event to plain values, cut what is secret, and escape what does not print.
 
@@ -190,7 +197,7 @@ class _LineHandler(logging.Handler):
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
-        self._stream = stream
+        self.stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -210,6 +217,6 @@ class _LineHandler(logging.Handler):
                 _LineHandler.diverted = None
             else:
                 return
-        if self._stream is not None:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+        if self.stream is not None:
+            self.stream.write(line + "\n")
+            self.stream.flush()

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from batchscan.commands import settle_for
+from batchscan.commands import settle_for, write_aside
 from batchscan.config import fault
 from batchscan.errors import UsageError
 from batchscan.service.serve import serve as run_service
@@ -30,4 +30,5 @@ def serve(settings: dict[str, Any], service: Mapping[str, Any]) -> int:
     except ValidationError as error:
         wrong = error.errors()[0]
         raise UsageError(f"--{wrong['loc'][0]}: {fault(wrong)}") from error
+    write_aside()
     return asyncio.run(run_service(settings, settled, config))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from batchscan import logs
 from batchscan.models import Outcome
+from batchscan.outlet import Outlet
 from batchscan.report.text import duration
 from batchscan.stats import Stats
 
@@ -72,8 +73,9 @@ class Progress:
             self._display = None
 
     def refresh(self) -> None:
-        """Show the counters as they are now, if it is time to."""
-        if self._display is not None:
+        """Show the counters as they are now, if it is time to, and what was shown before has been taken."""
+        behind = isinstance(self._stream, Outlet) and self._stream.behind
+        if self._display is not None and not behind:
             display = self._display
             self._guarded(lambda: display.show(self._stats))
 

@@ -15,16 +15,21 @@ _QUICK = 10
 
 FLOOR, EXCHANGE = "floor", "aiohttp alone"
 OURS, RUN = "batchscan, client", "batchscan, whole run"
+UNSIGNED, UVLOOP, RUN_UVLOOP = f"{OURS}, body unsigned", f"{OURS}, uvloop", f"{RUN}, uvloop"
 SDK, SDK_THREADS, SDK_ASYNC = "SDK, sequential", f"SDK, {THREADS} threads", f"SDK, async, {TASKS} tasks"
 _WAYS = {
     FLOOR: "floor",
     EXCHANGE: "exchange",
     OURS: "ours",
+    UNSIGNED: "ours-unsigned",
+    UVLOOP: "ours-uvloop",
     SDK: "sdk",
     SDK_THREADS: "sdk-threads",
     SDK_ASYNC: "sdk-async",
 }
 _CPU, _RATE = "CPU ms", "files/s"
+
+_ON_UVLOOP = "import uvloop; uvloop.install(); from batchscan.cli import main; main()"
 
 
 def bench(lab: Lab) -> Finding:
@@ -40,13 +45,16 @@ def bench(lab: Lab) -> Finding:
                 for case, way in _WAYS.items():
                     done = run(python("worker.py", way, server.url, tree), lab.env).json
                     _enter(table, f"{name}: {case}", done["cpu_s"], done["wall_s"], done["count"])
-                _whole_run(lab, table, f"{name}: {RUN}", server, tree, one, count + WARM)
+                for case in (RUN, RUN_UVLOOP):
+                    _whole_run(lab, table, f"{name}: {case}", server, (one, tree), count + WARM)
             for case in (EXCHANGE, OURS, RUN, SDK_THREADS, SDK_ASYNC):
                 table.ratio(f"{name}: {case}", f"{name}: {SDK}", _CPU, name="CPU vs SDK sequential")
             for case in (EXCHANGE, OURS, RUN, SDK):
                 table.ratio(f"{name}: {case}", f"{name}: {FLOOR}", _CPU, name="CPU vs floor")
             for case in (OURS, RUN):
                 table.ratio(f"{name}: {case}", f"{name}: {SDK_THREADS}", _RATE, name="rate vs SDK threads")
+            for case, plain in ((UNSIGNED, OURS), (UVLOOP, OURS), (RUN_UVLOOP, RUN)):
+                table.ratio(f"{name}: {case}", f"{name}: {plain}", _CPU, name="CPU vs as it is")
     return Finding(
         about=f"{', '.join(f'{c} x {s}' for s, c in _COUNTS.items()) if not lab.quick else _QUICK} files,"
         " plain HTTP on loopback, connections kept alive by all",
@@ -55,10 +63,12 @@ def bench(lab: Lab) -> Finding:
     )
 
 
-def _whole_run(lab: Lab, table: Table, case: str, server: Sink, tree: Path, one: Path, count: int) -> None:
+def _whole_run(
+    lab: Lab, table: Table, case: str, server: Sink, sources: tuple[Path, Path], count: int
+) -> None:
     """A real ``batchscan scan --no-wait``, less one over one file, so that start-up is not in it."""
     used = []
-    for source in (one, tree):
+    for source in sources:
         place = lab.work / "submit-run"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
@@ -66,6 +76,8 @@ def _whole_run(lab: Lab, table: Table, case: str, server: Sink, tree: Path, one:
         argv = lab.scan(
             source, "--rate", "0", "--no-wait", url=server.url, state=place / "state", report=report
         )
+        if case.endswith(RUN_UVLOOP):
+            argv[1:3] = ["-c", _ON_UVLOOP]
         done = run(argv, lab.env, codes=(3,))  # 3: submitted, but no verdict yet
         used.append(done)
     least, most = used

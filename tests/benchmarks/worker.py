@@ -131,6 +131,23 @@ async def ours(url: str, files: Sequence[Path], *, limited: bool = False) -> Non
         await _at_once(submit, files, THREADS if limited else TASKS)
 
 
+def ours_unsigned(url: str, files: Sequence[Path]) -> None:
+    """The same without the hash over the body, as ``UNSIGNED-PAYLOAD`` allows; the program never does so."""
+    from batchscan.api import signature
+
+    told = signature.payload_sha256(signature.UNSIGNED_PAYLOAD.encode())
+    signature.payload_sha256 = lambda body: told  # noqa: ARG005 - called as the one it replaces
+    asyncio.run(ours(url, files))
+
+
+def ours_uvloop(url: str, files: Sequence[Path]) -> None:
+    """The same on uvloop's event loop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ours(url, files))
+
+
 async def _at_once(submit: Callable[[Path], Any], files: Sequence[Path], tasks: int) -> None:
     for file in files[:WARM]:
         await submit(file)
@@ -224,6 +241,8 @@ def main(way: str, url: str, directory: Path, count: int | None = None) -> None:
         "floor": lambda: floor(url, files),
         "exchange": lambda: asyncio.run(exchange(url, files)),
         "ours": lambda: asyncio.run(ours(url, files)),
+        "ours-unsigned": lambda: ours_unsigned(url, files),
+        "ours-uvloop": lambda: ours_uvloop(url, files),
         "limited": lambda: asyncio.run(ours(url, files, limited=True)),
         "sdk": lambda: sdk(url, files, threads=1),
         "sdk-threads": lambda: sdk(url, files, threads=THREADS),

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[2] / "batchscan"
 
 # From low to high. A module imports only from lines above its own; "" is the package itself.
 LAYERS = (
-    "errors models backoff lines signals ledger.schema report.text report.console api.reading api.signature",
+    "errors models backoff lines outlet signals ledger.schema report.text report.console",
+    "api.reading api.signature",
     "ledger.migrations allowance series stats scheduler config diagnosis spool streams logs walk archive",
     "api.endpoints api.keys api.reactions file_log service_config toml_document",
     "schedules.timetable",
@@ -91,7 +92,7 @@ LAYERS = (
 ROOMS = {
     "api": "errors models",
     "ledger": "errors models",
-    "report": "errors models stats logs",
+    "report": "errors models outlet stats logs",
     "schedules": "errors models config api.endpoints formats.registry ledger.chosen ledger.aftermaths"
     " ledger.queue ledger.schedules ledger.store decisions.policy_file",
     "formats": "errors models advice changes suppressions suppressions_file pages.charts pages.rendering "
