@@ -58,10 +58,13 @@ def _watchers(app: web.Application) -> dict[str, Watcher]:
     """Watch for each schedule that wants it; blocks."""
     found = {}
     for name, schedule in app[SETTLED].schedules.items():
-        if schedule.watch and schedule.enabled:
+        roots = tuple(source for source in schedule.sources if not Path(source).is_file())
+        if schedule.watch and schedule.enabled and not roots:
+            _log.warning("nothing-to-watch", schedule=name, reason="all its sources are files")
+        elif schedule.watch and schedule.enabled:
             watched = Watched(
                 name=name,
-                roots=tuple(source for source in schedule.sources if not Path(source).is_file()),
+                roots=roots,
                 filters=Filters(include=schedule.include, exclude=schedule.exclude),
                 settle_s=schedule.watch_settle,
             )

@@ -74,6 +74,9 @@ class Watcher:
         self._submit = submit
         self._arrivals = Arrivals(watched.settle_s, Eyes(look, is_written))
         self._turn = asyncio.Lock()
+        self._polling = False
+        self._lenient = False
+        self._begun = False
         self._stop = asyncio.Event()
         self._log = _log.bind(schedule=watched.name)
 
@@ -85,28 +88,43 @@ class Watcher:
         """Watch until ``stop``."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._submit_whole())
-            polling = await asyncio.to_thread(_is_remote, self._watched.roots)
+            self._polling = await asyncio.to_thread(_is_remote, self._watched.roots)
             heard_at: float | None = None
             losses = 0
             while not self._stop.is_set():
                 begun = time.monotonic()
+                self._begun = False
                 try:
-                    await self._follow(heard_at, polling=polling)
-                except FileNotFoundError as error:
-                    if losses == 0:
-                        self._log.warning("watch-waits", reason=str(error))
-                except OSError as error:
-                    self._log.warning("watch-polls", reason=str(error))
-                    polling = True
-                except Exception as error:  # noqa: BLE001 - a name that is not UTF-8 is one, and a defect of its
-                    self._log.warning("watch-begins-anew", reason=_reason(error))
+                    await self._follow(heard_at)
+                except Exception as error:  # noqa: BLE001 - the library raises what it likes
+                    self._lost(error, again=losses > 0)
                 heard_at = time.time()
                 losses = 0 if time.monotonic() - begun > _LONGEST_PAUSE_S else losses + 1
                 await self._pause(min(2.0**losses / 2, _LONGEST_PAUSE_S))
 
-    async def _follow(self, heard_at: float | None, *, polling: bool) -> None:
-        """Hear of changes until the end; first look for what has changed since ``heard_at``."""
-        roots, begun = self._watched.roots, False
+    def _lost(self, error: Exception, *, again: bool) -> None:
+        """Tell why the watch ended, and choose how it begins anew."""
+        reason = _reason(error)
+        if isinstance(error, FileNotFoundError):
+            if not again:
+                self._log.warning("watch-waits", reason=reason)
+        elif isinstance(error, PermissionError) and not self._lenient:
+            self._log.warning("watch-leaves-out", reason=reason)
+            self._lenient = True
+        elif not self._begun and not self._polling:  # no watches or no descriptors are left, say
+            self._log.warning("watch-polls", reason=reason)
+            self._polling = True
+        else:  # a name that is not UTF-8, say
+            self._log.warning("watch-begins-anew", reason=reason)
+
+    async def _follow(self, heard_at: float | None) -> None:
+        """Hear of changes until the end; first look for what has changed since ``heard_at``.
+
+        Raises:
+            FileNotFoundError: a root is not there, or is another one by now.
+        """
+        roots = self._watched.roots
+        identities = await asyncio.to_thread(_identities, roots)
         changes = awatch(
             *roots,
             watch_filter=None,
@@ -114,20 +132,22 @@ class Watcher:
             stop_event=self._stop,
             rust_timeout=500,
             yield_on_timeout=True,
-            force_polling=polling or None,
+            force_polling=self._polling or None,
             poll_delay_ms=round(_POLLED * self._watched.settle_s * 1000),
-            ignore_permission_denied=True,
+            ignore_permission_denied=self._lenient,  # it ignores more than that, so only where it must
         )
         async for found in changes:
-            if not begun:
-                begun = True
-                self._log.info("watching", roots=list(roots), polling=polling)
+            if not self._begun:
+                self._begun = True
+                self._log.info("watching", roots=list(roots), polling=self._polling)
                 if heard_at is not None:
                     async with self._turn:
                         await asyncio.to_thread(self._note_recent, heard_at - _BEFORE_S)
             if found:
                 async with self._turn:
                     await asyncio.to_thread(self._note, found)
+            elif await asyncio.to_thread(_identities, roots) != identities:
+                raise FileNotFoundError(f"{', '.join(roots)}: not the directories that they were")
 
     def _note(self, changes: Iterable[tuple[Change, str]]) -> None:
         for change, path in changes:
@@ -233,6 +253,16 @@ def is_written(path: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _identities(roots: Iterable[str]) -> list[tuple[int, int]]:
+    """Tell directories from others that take their place.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    found = [os.stat(root) for root in roots]  # noqa: PTH116 - as it came
+    return [(each.st_dev, each.st_ino) for each in found]
 
 
 def _is_zip(path: str) -> bool:

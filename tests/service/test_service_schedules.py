@@ -83,8 +83,19 @@ async def test_a_missed_night_is_caught_up_once_and_documents_decisions_and_noti
             )
             runs = (await serving.get("/runs")).json["runs"]
             await serving.kill()
+        # one that fails harms neither the others nor the service
+        failed = steps(lab, "blocked")
+        assert failed is not None
+        assert set(failed) == {"report csv", "report sarif", "decisions"}
+        assert all("blocked" in step["problem"] for step in failed.values())
+        # what a kill interrupted is done at the next start, and nothing is run again
+        blocked.unlink()
+        with closing(sqlite3.connect(lab.state / "ledger.sqlite3")) as ledger, ledger:
+            ledger.execute("UPDATE aftermath SET steps = NULL WHERE schedule = 'blocked'")
         async with lab.serving(settings) as serving:
+            await until(lambda: steps(lab, "blocked") is not None)
             assert (await serving.get("/runs")).json["runs"] == runs, "run again after a kill"
+        assert len(list(blocked.iterdir())) == 3
         origins = {run["origin"]: run for run in runs}
         assert set(origins) == {"schedule nightly", "schedule broken", "schedule blocked"}
         assert len(runs) == 3
@@ -103,11 +114,6 @@ async def test_a_missed_night_is_caught_up_once_and_documents_decisions_and_noti
         assert (decided["run_id"], decided["counts"]["block"]) == (run_id, 1)
         assert "new-malicious" in box.notice()["reasons"]
         assert box.notice()["run_id"] == run_id
-    # one that fails harms neither the others nor the service
-    failed = steps(lab, "blocked")
-    assert failed is not None
-    assert set(failed) == {"report csv", "report sarif", "decisions"}
-    assert all("blocked" in step["problem"] for step in failed.values())
     assert origins["schedule broken"]["state"] == "failed"
     assert steps(lab, "broken") == {}
     rows = {name: rest for name, *rest in query(lab, "SELECT name, missed, next_at, last_run FROM schedule")}
