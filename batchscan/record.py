@@ -50,6 +50,7 @@ class Recorder:
     async def resume(self) -> None:
         """Take in what the report holds already; rows that were left pending are taken out."""
         pending = 0
+        await self._waiting.begin_anew()
         async for rows in self._report.existing():
             final = [row for row in rows if row.outcome is not Outcome.PENDING]
             pending += len(rows) - len(final)

@@ -1,16 +1,17 @@
 """Inputs of a run that have no row yet, and those that a resumed run need not discover again."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Delete, bindparam, delete, func, insert, select, update
 from sqlalchemy import Row as Record
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger import queries
 from batchscan.ledger.firsts import Seen, note_firsts
-from batchscan.ledger.schema import reported, waiting
+from batchscan.ledger.schema import reported, seen, waiting
 from batchscan.ledger.standing import (
     Waiting,
     candidate_key,
@@ -23,6 +24,8 @@ from batchscan.models import Artifact, Candidate, Row
 _NOTES = msgspec.json.Decoder(tuple[str, ...])
 _PAGE = 500
 _CANDIDATE = msgspec.json.Decoder(Candidate)
+
+_FORGOTTEN = 10_000
 
 Place = tuple[bytes, bytes]
 """Digest and key of a waiting input."""
@@ -95,6 +98,18 @@ class WaitingInputs:
         statement = select(func.count()).select_from(waiting).where(waiting.c.run == self._run)
         return await self._ledger.read(lambda c: c.execute(statement).scalar_one())
 
+    async def begin_anew(self) -> None:
+        """Forget what this process noted of the run's inputs: before it goes on, and when it is over.
+
+        What an earlier leg in this process had noted would be taken for rows that are in the report.
+        """
+        for table, key in ((seen, seen.c.short), (reported, reported.c.key)):
+            some = select(key).where(table.c.run == self._run).limit(_FORGOTTEN)
+            statement = delete(table).where(table.c.run == self._run, key.in_(some))
+            # a page at a time: others share the ledger's thread
+            while await self._ledger.read(partial(_deleted, statement)) == _FORGOTTEN:
+                pass
+
     async def note_reported(self, rows: Sequence[Row]) -> None:
         """Take in rows that a resumed run's report has already."""
         keys: list[dict[str, Any]] = [
@@ -152,6 +167,10 @@ class WaitingInputs:
             return [c for c, key in zip(candidates, keys, strict=True) if key not in taken]
 
         return await self._ledger.read(work)
+
+
+def _deleted(statement: Delete, connection: Connection) -> int:
+    return connection.execute(statement).rowcount
 
 
 def _waiting(row: Record[Any]) -> Waiting:

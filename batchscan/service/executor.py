@@ -2,14 +2,17 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from batchscan.conclusion import Terms
+from batchscan.config import Config
 from batchscan.connect import EMBEDDED
-from batchscan.errors import NothingMatchedError
+from batchscan.errors import LedgerError, NothingMatchedError
 from batchscan.gate import Gate
 from batchscan.ledger.queue import QueuedRun
 from batchscan.ledger.runs import Runs
+from batchscan.ledger.waiting import WaitingInputs
 from batchscan.models import RunState
 from batchscan.report.summary import Summary, decode_summary
 from batchscan.service.orders import Orders
@@ -79,10 +82,21 @@ class Executor:
         session = await self._stations.session(config, stats, run.priority)
         under_way.attach(session)
         terms = Terms(wait=run.work.wait, gate=Gate(fail_on=run.work.fail_on), budget=run.work.budget)
-        summary = await self._made(session, run, terms, config.state_dir)
+        try:
+            summary = await self._made(session, run, terms, config.state_dir)
+        finally:
+            await self._tidy(config, run.run_id)
         if summary.billed_files and config.endpoint != EMBEDDED:
             await session.note_quota()
         return summary
+
+    async def _tidy(self, config: Config, run_id: str) -> None:
+        """Drop what this process kept of the run's inputs: a process of months makes many runs."""
+        with suppress(LedgerError):
+            record = await self._runs.get(run_id)
+            if record is not None:
+                station = await self._stations.at(config)
+                await WaitingInputs(station.ledger, record.id).begin_anew()
 
     async def abandon(self, run_id: str) -> None:
         """Let go of a run that is not gone on with: nothing waits for it any more.

@@ -105,11 +105,12 @@ async def test_the_urgent_run_goes_first_at_the_cap(lab: ServiceLab) -> None:
     assert service.creates == Counter(digest(path) for path in (*low, *high))
 
 
-async def test_a_run_makes_place_for_a_more_urgent_one_and_goes_on(lab: ServiceLab) -> None:
-    low, high = skills(lab.inputs / "low", 16, "low"), skills(lab.inputs / "high", 2, "high")
+async def test_a_run_makes_place_for_more_urgent_ones_and_goes_on(lab: ServiceLab) -> None:
+    low, high = skills(lab.inputs / "low", 40, "low"), skills(lab.inputs / "high", 2, "high")
+    late = skills(lab.inputs / "late", 1, "late")
     async with (
         lab.service() as service,
-        lab.serving(lab.settings(service, {"max_runs": 1}, rate=8)) as serving,
+        lab.serving(lab.settings(service, {"max_runs": 1}, rate=10)) as serving,
     ):
         nightly = (await serving.order({"sources": [str(lab.inputs / "low")], "priority": 0}))["run_id"]
         states = asyncio.create_task(_states(serving, nightly))
@@ -118,11 +119,14 @@ async def test_a_run_makes_place_for_a_more_urgent_one_and_goes_on(lab: ServiceL
         urgent = (await serving.order({"sources": [str(lab.inputs / "high")], "priority": 90}))["run_id"]
         assert (await serving.ended(urgent))["state"] == "complete"
         assert (await serving.run(equal))["state"] == "queued"
+        await submitted(serving, nightly, 2)  # since it went on
+        later = (await serving.order({"sources": [str(lab.inputs / "late")], "priority": 90}))["run_id"]
+        assert (await serving.ended(later))["state"] == "complete"
         assert (await serving.ended(nightly))["state"] == "complete"
-        assert await states == ["running", "queued", "running", "complete"]
+        assert await states == ["running", "queued", "running", "queued", "running", "complete"]
         assert (await serving.ended(equal))["summary"]["counts"]["reused"] == len(high)
     lab.rows_of(len(low), lab.report_of(nightly))
-    assert service.creates == Counter(digest(path) for path in (*low, *high))
+    assert service.creates == Counter(digest(path) for path in (*low, *high, *late))
 
 
 async def _states(serving: Serving, run_id: str) -> list[str]:
