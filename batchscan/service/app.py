@@ -74,6 +74,9 @@ from batchscan.settings import Settled
 RUNS_STOP_S: Final = 8.5
 """How long runs may take to stop: longer than a pipeline drains, so that it is the one that gives up."""
 
+_AFTER_S: Final = 0.2
+"""How long they may take once they have had their time, or a second signal has come."""
+
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *runs_api.OPERATIONS,
     *events_api.OPERATIONS,
@@ -114,7 +117,7 @@ async def _dispatching(app: web.Application) -> AsyncIterator[None]:
     task = app[WORKERS].start(dispatcher.run(), "dispatcher")
     yield
     dispatcher.drain()
-    await app[WORKERS].stop(task, within_s=RUNS_STOP_S)
+    await app[WORKERS].stop(task, within_s=_AFTER_S if app[STATE].waited else RUNS_STOP_S)
 
 
 CONTEXTS: Final = (_ledger, _remembering, _dispatching, keeping_time)

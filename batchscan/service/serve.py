@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from batchscan.errors import UsageError
 from batchscan.service.app import begin_to_stop, make_app, runs_stopped
 from batchscan.service.guard import is_loopback
-from batchscan.service.keys import WORKERS
+from batchscan.service.keys import STATE, WORKERS
 from batchscan.service_config import ServiceConfig
 from batchscan.session import prepare_state_dir
 from batchscan.settings import Settled
@@ -82,6 +82,7 @@ async def serve(flags: Mapping[str, Any], settled: Settled, service: ServiceConf
             began = time.monotonic()
             begin_to_stop(app)
             await _first(runs_stopped(app), abort.wait())
+            app[STATE].waited = True
         finally:
             await runner.cleanup()
         log.warning("stopped", took_s=round(time.monotonic() - began, 2))

@@ -12,8 +12,10 @@ class ServiceState:
         started_at: epoch seconds.
         draining: it has been told to stop.
         streams: event streams that are open.
+        waited: the runs have had their time to stop.
     """
 
     started_at: float = field(default_factory=time.time)
     draining: bool = False
     streams: int = 0
+    waited: bool = False

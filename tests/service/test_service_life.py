@@ -83,6 +83,16 @@ async def test_a_signal_ends_the_service_in_time_with_streams_and_calls_open(
             assert "stopping" in errors
             assert min(await asyncio.gather(*following)) >= 1  # each ended, and none with an error
             assert time.monotonic() - began < STOP_S
+        # a second signal does not wait for calls under way, which have eight seconds otherwise
+        async with lab.serving(settings) as serving:
+            before = service.arrivals
+            await until(lambda: service.arrivals > before)
+            serving.signal(signal.SIGTERM)
+            while (await serving.ask("GET", "/readyz")).status == 200:  # noqa: ASYNC110 - in another process
+                await asyncio.sleep(0.05)
+            serving.signal(signal.SIGTERM)
+            await serving.stopped(5.0)
+            assert serving.process.returncode == 0
         service.release()
         async with lab.serving(settings) as serving:
             assert (await serving.ended(run_id))["state"] == "complete"
