@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, select
@@ -30,6 +31,9 @@ Work = Callable[[Connection], T]
 BUSY_TIMEOUT_MS = 10_000
 BUSY_RETRIES = 6
 """How often a transaction that met a lock for the whole time-out is tried: a minute in all."""
+
+_MAKING = Lock()
+"""Held while a file is made: nothing else of this process has it open until its descriptor is closed."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -134,10 +138,17 @@ def _in_transaction(connection: Connection, works: list[Work[Any]]) -> list[Any]
 
 
 def fetch_tuples(connection: Connection, text: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """Read with the driver alone: its own values, in plain tuples."""
-    with closing(connection.connection.cursor()) as cursor:
-        cursor.execute(text, parameters)
-        return list(cursor.fetchall())
+    """Read with the driver alone: its own values, in plain tuples.
+
+    Raises:
+        DBAPIError: the database failed, as everywhere.
+    """
+    try:
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute(text, parameters)
+            return list(cursor.fetchall())
+    except sqlite3.Error as error:
+        raise DBAPIError(text, parameters, error) from error
 
 
 def _look_at(written: asyncio.Future[Any]) -> None:
@@ -198,8 +209,7 @@ async def open_ledger(path: Path, scope: str) -> AsyncIterator[Ledger]:
 def _connect(path: Path) -> tuple[Connection, Engine]:
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, isolation_level="AUTOCOMMIT")
     try:
-        # 0600 before SQLite makes it with the umask: the ledger names every skill of the marketplace.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        _make_private(path)
         connection = engine.connect()
         try:
             connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -218,6 +228,17 @@ def _connect(path: Path) -> tuple[Connection, Engine]:
             f"ledger {path}: {error.strerror}; check the directory's owner, or choose another --state-dir"
         ) from error
     return connection, engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file with 0600, before SQLite does with the umask: it names every skill of the marketplace.
+
+    One that is there is not opened: to close any descriptor of a file frees all POSIX locks that this
+    process has on it, those of an open ledger included. Another process would then take itself for the last
+    one, and remove the journal that this one goes on writing to.
+    """
+    with _MAKING, suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _disconnect(connection: Connection, engine: Engine) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from batchscan.errors import LedgerError
-from batchscan.ledger.store import Ledger, open_ledger
+from batchscan.ledger.store import Ledger, fetch_tuples, open_ledger
 
 SCOPE = "test@scripted"
 
@@ -315,6 +315,47 @@ async def test_a_full_disk_is_told_and_loses_nothing(tiny_disk: Path) -> None:
 async def test_a_disk_too_small_for_a_ledger_is_told(tiny_disk: Path) -> None:
     (tiny_disk / "full").write_bytes(b"x" * 480 * 1024)
     assert "full; " in await refused(tiny_disk / "ledger.sqlite3")
+
+
+SPOIL = """
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(int(sys.argv[2]))
+    file.write(b"\\xab" * int(sys.argv[3]))
+"""
+READ_ONCE = """
+import sqlite3, sys
+ledger = sqlite3.connect(sys.argv[1])
+print(*(name for name, in ledger.execute("SELECT name FROM scope")))
+ledger.close()
+"""
+
+
+async def test_a_second_ledger_of_one_process_leaves_the_locks_of_the_first_alone(tmp_path: Path) -> None:
+    """A lock that is lost lets the next process that closes the file remove the journal under the others."""
+    path = tmp_path / "ledger.sqlite3"
+    looking = (sys.executable, "-c", READ_ONCE, str(path))
+    async with open_ledger(path, SCOPE) as ledger, open_ledger(path, SCOPE):
+        await asyncio.to_thread(subprocess.run, looking, check=True, capture_output=True)
+        await ledger.write(insert("later"))
+        seen = await asyncio.to_thread(subprocess.run, looking, check=True, capture_output=True, text=True)
+        assert seen.stdout.split() == [SCOPE, "later"]
+        assert path.with_name("ledger.sqlite3-wal").exists()
+
+
+async def test_a_page_that_is_damaged_is_told_by_what_is_read_with_the_driver_alone(shelf: Bench) -> None:
+    path = shelf.ledger.path
+    root = await shelf.ledger.read(
+        lambda c: c.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'scope'").scalar_one()
+    )
+    await shelf.ledger.write(lambda c: c.exec_driver_sql("PRAGMA cache_size=0"))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = other.execute("PRAGMA page_size").fetchone()[0]
+    spoil = (sys.executable, "-c", SPOIL, str(path), str((root - 1) * size), str(size))
+    await asyncio.to_thread(subprocess.run, spoil, check=True)
+    with pytest.raises(LedgerError, match="it is damaged"):
+        await shelf.ledger.read(lambda c: fetch_tuples(c, "SELECT name FROM scope", ()))
 
 
 async def test_the_ledger_is_private_to_its_owner(tmp_path: Path) -> None:
