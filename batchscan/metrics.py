@@ -110,6 +110,11 @@ class Metrics:
         meter.daily_budget = daily_budget
         return meter
 
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        """All meters, by scope."""
+        return self._meters
+
     def last_run(self, schedule: str) -> LastRun:
         """What is known of a schedule's latest runs."""
         return self.last_runs.setdefault(schedule, LastRun())

@@ -27,6 +27,7 @@ class ServiceConfig(BaseModel):
         max_streams: event streams that are open at a time.
         request_rate: requests a second of one caller, on average over ten seconds.
         max_body: bytes of one request's body.
+        behind_https: a proxy ends TLS and says so in ``X-Forwarded-Proto``, which is believed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -40,6 +41,7 @@ class ServiceConfig(BaseModel):
     max_streams: Annotated[int, Field(ge=1, le=10_000)] = 200
     request_rate: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 20.0
     max_body: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    behind_https: bool = False
 
 
 PATHS: Final = frozenset({"token_file", "roots"})

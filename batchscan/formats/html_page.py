@@ -10,13 +10,11 @@ from collections import Counter
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
-import msgspec
-
 from batchscan import __version__
 from batchscan.formats import page_charts
 from batchscan.formats.entry import Context, Entry
 from batchscan.formats.page_changes import key_of, new_keys, show_changes
-from batchscan.formats.page_headline import make_headline, missing_by_code, plural
+from batchscan.formats.page_headline import make_headline, missing_by_code
 from batchscan.formats.page_rows import (
     JUDGE,
     SOURCE,
@@ -27,7 +25,8 @@ from batchscan.formats.page_rows import (
     show_finding,
 )
 from batchscan.models import RiskLevel
-from batchscan.pages.rendering import asset, content_policy, environment, middle_cut, minute
+from batchscan.pages.judges import Judge, judge_of
+from batchscan.pages.rendering import asset, content_policy, environment, middle_cut, minute, plural
 from batchscan.report.survey import SEVERITY
 from batchscan.report.tally import OTHER_CODES
 from batchscan.report.text import duration, printable
@@ -37,19 +36,6 @@ FINDINGS_LIMIT: Final = 2000
 
 _EXAMPLES: Final = 5  # inputs named for each error code
 _NAMED: Final = 20  # sources, endpoints, engines that are named
-_PLACES: Final = {
-    "embedded": ("local", "Local engine on this machine"),
-    "intl": ("cloud", "Tencent Cloud, international site"),
-    "china": ("cloud", "Tencent Cloud, China site"),
-}
-
-
-class Judge(msgspec.Struct, frozen=True):
-    """Who judged; ``kind`` is ``local``, ``cloud`` or ``other``."""
-
-    kind: str
-    endpoint: str
-    name: str
 
 
 class _HtmlPage:
@@ -139,13 +125,9 @@ def _common(context: Context) -> frozenset[str]:
 
 
 def _judges(context: Context) -> list[Judge]:
-    judges = []
     summary = None if context.run is None else context.run.summary
     endpoints = list(context.survey.endpoints) or ([summary.endpoint] if summary else [])
-    for endpoint in endpoints[:_NAMED]:
-        kind, name = _PLACES.get(endpoint, ("other", f"Service at {middle_cut(endpoint, 120)}"))
-        judges.append(Judge(kind, middle_cut(endpoint, 120), name))
-    return judges
+    return [judge_of(endpoint) for endpoint in endpoints[:_NAMED]]
 
 
 def _facts(context: Context) -> list[tuple[str, str | None]]:

@@ -30,6 +30,7 @@ class NewFinding(msgspec.Struct, frozen=True):
     verdict: RiskLevel
     score: int | None
     path: str
+    sha256: str | None
     rule: str | None
     rule_name: str | None
     before: str
@@ -94,6 +95,7 @@ def _new(item: Item) -> NewFinding:
         verdict=seen.verdict or RiskLevel.SUSPICIOUS,
         score=seen.score,
         path=middle_cut(seen.path, _PATH),
+        sha256=seen.sha256,
         rule=None if seen.primary_rule is None else middle_cut(seen.primary_rule, _LABEL),
         rule_name=prose(seen.rule_name, _LABEL),
         before=_before(item),

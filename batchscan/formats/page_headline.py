@@ -13,7 +13,7 @@ from batchscan.advice import advise
 from batchscan.changes import Change
 from batchscan.formats.entry import Changes, Context
 from batchscan.models import Outcome, RiskLevel, RunState
-from batchscan.pages.rendering import minute
+from batchscan.pages.rendering import minute, plural
 
 _UNREAD: Final = "unreadable-directory"  # the one reason to skip that may hide inputs
 _CODES_SHOWN: Final = 6
@@ -64,11 +64,6 @@ def missing_by_code(context: Context) -> list[Missing]:
     """List why verdicts are missing, the most frequent reasons first."""
     errors = context.survey.tally.errors
     return [Missing(code, number, advise(code)) for code, number in errors.most_common()]
-
-
-def plural(number: int, noun: str, nouns: str | None = None) -> str:
-    """Count something: ``1 input``, ``2 inputs``."""
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 class _Reading:

@@ -14,7 +14,8 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from batchscan.report.text import printable
+from batchscan.pages.charts import compact
+from batchscan.report.text import duration, printable
 
 _ASSETS: Final = files("batchscan.pages") / "assets"
 _MINUTE: Final = "%Y-%m-%d %H:%M UTC"
@@ -31,14 +32,24 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(count=count, day=day, middle_cut=middle_cut, minute=minute, prose=prose)
+    made.filters.update(
+        compact=compact,
+        count=count,
+        day=day,
+        duration=duration,
+        middle_cut=middle_cut,
+        minute=minute,
+        moment=moment,
+        plural=plural,
+        prose=prose,
+    )
     return made
 
 
 @cache
 def asset(name: str) -> str:
-    """Read a style sheet or a script of this room."""
-    return (_ASSETS / name).read_text(encoding="utf-8")
+    """Read a style sheet or a script of this room; what others wrote is in ``vendor/``."""
+    return _ASSETS.joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 
 def content_policy(styles: str, script: str) -> str:
@@ -79,9 +90,22 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Count something: ``1 input``, ``2 inputs``."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def minute(time: datetime | float) -> str:
     """Write a time to the minute; a number is epoch seconds."""
     return _utc(time).strftime(_MINUTE)
+
+
+def moment(text: str | None) -> str | None:
+    """Write a time that is RFC 3339 to the minute; what is none stays as it is."""
+    try:
+        return None if text is None else minute(datetime.fromisoformat(text))
+    except ValueError:
+        return middle_cut(text or "", 60)
 
 
 def day(time: datetime | float) -> str:

@@ -13,7 +13,8 @@ For whoever adds a room to the service:
 - **Cleanup contexts** are listed in ``CONTEXTS``, below, in the order of starting; they end in reverse. A
   room of its own adds its context behind ``_dispatching``, so that it stops before the runs do.
 - **Routes** of the API are ``Operation``s in ``OPERATIONS``, below, which also describe them in OpenAPI.
-  Other routes (pages, metrics) are added in ``make_app``. All pass the guard: Host, rate, token, Origin.
+  Other routes (probes, the live view) are added in ``make_app``. All pass the guard: Host, rate, token,
+  Origin; those of the live view have a door of their own in place of the token.
 - **Keys** of all that is in the application are in ``keys``. Look-ups use ``app[READER]``, a second
   connection to the ledger, so that they hold up no run.
 """
@@ -48,6 +49,7 @@ from batchscan.service.keys import (
     ROOTS,
     ROWS,
     SERVICE_CONFIG,
+    SESSIONS,
     SETTLED,
     STATE,
     STATION,
@@ -62,10 +64,13 @@ from batchscan.service.queue import RunQueue
 from batchscan.service.quota_note import QuotaNote
 from batchscan.service.recollection import recall
 from batchscan.service.roots import Roots
+from batchscan.service.sessions import Sessions
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
 from batchscan.service.timed import keeping_time
 from batchscan.service.tokens import TokenFile
+from batchscan.service.view.door import door
+from batchscan.service.view.routes import add_view, refuse, viewing
 from batchscan.service.workers import Workers
 from batchscan.service_config import ServiceConfig
 from batchscan.session import open_state
@@ -120,7 +125,7 @@ async def _dispatching(app: web.Application) -> AsyncIterator[None]:
     await app[WORKERS].stop(task, within_s=_AFTER_S if app[STATE].waited else RUNS_STOP_S)
 
 
-CONTEXTS: Final = (_ledger, _remembering, _dispatching, keeping_time)
+CONTEXTS: Final = (_ledger, _remembering, _dispatching, keeping_time, viewing)
 
 
 def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig) -> web.Application:
@@ -137,7 +142,7 @@ def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig)
     token = None if service.token_file is None else TokenFile(service.token_file)
     admission = Admission(service.host, service.hosts, token, service.request_rate)
     app = web.Application(
-        middlewares=[frame, admission.middleware()],
+        middlewares=[frame(refuse), admission.middleware(), door],
         client_max_size=service.max_body,
     )
     app.on_response_prepare.append(add_headers)
@@ -146,6 +151,7 @@ def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig)
     app[STATE] = ServiceState()
     app[ROOTS] = Roots(service.roots)
     app[ORDERS] = Orders(flags, settled, app[ROOTS])
+    app[SESSIONS] = Sessions(token)
     app[BROKER] = EventBroker()
     app[WORKERS] = Workers()
     app[METRICS] = Metrics(process=True)
@@ -156,6 +162,7 @@ def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig)
     app.on_shutdown.append(_end_streams)
     _add_api(app, with_token=token is not None)
     add_probes(app)
+    add_view(app)
     return app
 
 

@@ -6,7 +6,7 @@ Last-Event-ID is sent the rest.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -29,7 +29,7 @@ _LAST: Final = "Last-Event-ID"
 _SNAPSHOT: Final = "snapshot"
 _OPEN_RUNS: Final = 100
 _STREAM: Final = "text/event-stream"
-_ENDS: Final = frozenset({"complete", "incomplete", "cancelled", "failed", "interrupted"})
+ENDS: Final = frozenset({"complete", "incomplete", "cancelled", "failed", "interrupted"})
 
 
 async def run_events(request: web.Request) -> web.StreamResponse:
@@ -42,16 +42,16 @@ async def run_events(request: web.Request) -> web.StreamResponse:
         listed = await find_run(request, run_id)
         number = broker.number  # what was published up to here is in what was just read
         run = describe(request, listed)
-        ended = run.state in _ENDS
+        ended = run.state in ENDS
         if ended and after is not None and not events.missed and not events.waiting:
             return web.Response(status=204)  # tells a browser not to come back
-        async with _open(request) as response:
+        async with open_stream(request) as response:
             if after is None or events.missed:
                 await _send(response, number, _SNAPSHOT, run)
                 if ended:
                     return response
                 events.skip(number)
-            await _follow(request, response, events)
+            await follow(request, response, events)
     return response
 
 
@@ -63,11 +63,11 @@ async def all_events(request: web.Request) -> web.StreamResponse:
         found = await request.app[ROWS].page(before=None, limit=_OPEN_RUNS, states=("queued", "running"))
         number = broker.number
         page = RunPage(runs=tuple(describe(request, each) for each in found), next=None)
-        async with _open(request) as response:
+        async with open_stream(request) as response:
             if after is None or events.missed:
                 await _send(response, number, _SNAPSHOT, page)
                 events.skip(number)
-            await _follow(request, response, events, to_the_end=False)
+            await follow(request, response, events, to_the_end=False)
     return response
 
 
@@ -81,7 +81,7 @@ def _after(request: web.Request) -> int | None:
 
 
 @asynccontextmanager
-async def _open(request: web.Request) -> AsyncIterator[web.StreamResponse]:
+async def open_stream(request: web.Request) -> AsyncIterator[web.StreamResponse]:
     """Open a stream, one of a bounded number."""
     state, most = request.app[STATE], request.app[SERVICE_CONFIG].max_streams
     if state.streams >= most:
@@ -92,9 +92,9 @@ async def _open(request: web.Request) -> AsyncIterator[web.StreamResponse]:
     state.streams += 1
     try:
         await response.prepare(request)
-        await _write(response, b"retry: %d\n\n" % _RETRY_MS)
+        await write(response, b"retry: %d\n\n" % _RETRY_MS)
         yield response
-        await _write(response, b"")
+        await write(response, b"")
     except (ConnectionError, TimeoutError):
         # gone, or has taken nothing for too long
         if request.transport is not None:
@@ -103,9 +103,15 @@ async def _open(request: web.Request) -> AsyncIterator[web.StreamResponse]:
         state.streams -= 1
 
 
-async def _follow(
-    request: web.Request, response: web.StreamResponse, events: Subscription, *, to_the_end: bool = True
+async def follow(
+    request: web.Request,
+    response: web.StreamResponse,
+    events: Subscription,
+    *,
+    to_the_end: bool = True,
+    encode: Callable[[Event], Awaitable[bytes]] | None = None,
 ) -> None:
+    """Write what happens, until the run ends or nobody reads any more; as JSON, if not told otherwise."""
     silent = 0
     while True:
         try:
@@ -119,16 +125,16 @@ async def _follow(
             silent += 1
             if silent * _LOOK_S >= HEARTBEAT_S:
                 silent = 0
-                await _write(response, b":\n\n")
+                await write(response, b":\n\n")
             continue
         silent = 0
-        await _write(response, _encoded(event))
+        await write(response, _encoded(event) if encode is None else await encode(event))
         if event.last and to_the_end:
             return
 
 
 async def _send(response: web.StreamResponse, number: int, kind: str, document: BaseModel) -> None:
-    await _write(response, _frame(number, kind, document.model_dump_json().encode()))
+    await write(response, _frame(number, kind, document.model_dump_json().encode()))
 
 
 def _encoded(event: Event) -> bytes:
@@ -140,7 +146,7 @@ def _frame(number: int, kind: str, data: bytes) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), data)
 
 
-async def _write(response: web.StreamResponse, frame: bytes) -> None:
+async def write(response: web.StreamResponse, frame: bytes) -> None:
     """Write, for as long as a reader may take.
 
     Raises:

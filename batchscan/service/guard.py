@@ -3,6 +3,7 @@
 From outside to inside: an id, the security headers, one log line and the form of refusals (``frame``); then
 by which name and from which page the request comes, whose it is, and how often (``admission``). What a
 browser sends for a page of somebody else fails on its Host or its Origin, also when no token is asked for.
+Whose a request for the live view is, its own door asks (``view.door``): a session opens nothing else.
 """
 
 import ipaddress
@@ -10,6 +11,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -19,7 +21,7 @@ from aiolimiter import AsyncLimiter
 
 from batchscan.errors import BatchscanError, LedgerError, NothingMatchedError, UsageError
 from batchscan.logs import scrub
-from batchscan.service.problems import RefusedError, from_http, problem_response
+from batchscan.service.problems import RefusedError, from_http
 from batchscan.service.tokens import TokenFile
 
 log = structlog.get_logger("batchscan.service.http")
@@ -27,6 +29,9 @@ log = structlog.get_logger("batchscan.service.http")
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 """Told to anybody who can reach the port: they say nothing of what is scanned."""
+
+VIEW: Final = "/view"
+"""Where the pages of the live view begin."""
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 CSP: Final = web.RequestKey("csp", str)
@@ -58,15 +63,34 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@web.middleware
-async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, turn every refusal into a problem document, and log one line."""
+def is_view(path: str) -> bool:
+    """Whether a path is of the live view; the root only leads there."""
+    return path in ("/", VIEW) or path.startswith(f"{VIEW}/")
+
+
+def frame(refuse: Callable[[web.Request, RefusedError, str], web.Response]) -> Middleware:
+    """Make the outermost part; ``refuse`` gives a refusal its form, with the request's id."""
+
+    @web.middleware
+    async def framed(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await _framed(request, handler, refuse)
+
+    return framed
+
+
+async def _framed(
+    request: web.Request,
+    handler: Handler,
+    refuse: Callable[[web.Request, RefusedError, str], web.Response],
+) -> web.StreamResponse:
+    """Give the request an id, give every refusal its form, and log one line."""
     began = time.monotonic()
     given = request.headers.get("X-Request-ID", "")
     request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
     request[REQUEST_ID] = request_id
     with structlog.contextvars.bound_contextvars(request_id=request_id):
-        response = await _answered(request, handler)
+        answer = await _answered(request, handler)
+        response = refuse(request, answer, request_id) if isinstance(answer, RefusedError) else answer
         info = request.match_info.route.resource
         log.info(
             "request",
@@ -78,7 +102,7 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse | RefusedError:
     try:
         return await handler(request)
     except RefusedError as error:
@@ -97,7 +121,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:  # the caller gets the form, the log gets the cause
         log.exception("request failed: this is a defect of batchscan, please report it")
         refused = RefusedError(500, "an internal error; the log has it under this request_id")
-    return problem_response(request, refused, request[REQUEST_ID])
+    return refused
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -138,7 +162,8 @@ class Admission:
             if request.path not in OPEN_PATHS:
                 self._check_name(request)
                 await self._check_rate(request)
-                self._check_token(request)
+                if not is_view(request.path):
+                    self._check_token(request)
                 self._check_page(request)
             return await handler(request)
 

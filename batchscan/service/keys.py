@@ -15,6 +15,7 @@ from batchscan.service.orders import Orders
 from batchscan.service.queue import RunQueue
 from batchscan.service.quota_note import QuotaNote
 from batchscan.service.roots import Roots
+from batchscan.service.sessions import Sessions
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
 from batchscan.service.workers import Workers
@@ -38,6 +39,7 @@ READER: Final = web.AppKey("reader", Ledger)
 ROWS: Final = web.AppKey("rows", Queue)
 """The queue by the reader."""
 
+SESSIONS: Final = web.AppKey("sessions", Sessions)
 METRICS: Final = web.AppKey("metrics", Metrics)
 PULSE: Final = web.AppKey("pulse", Pulse)
 QUOTA: Final = web.AppKey("quota", QuotaNote)

@@ -147,13 +147,21 @@ async def get_content(request: web.Request) -> web.Response:
 
 async def get_quota(request: web.Request) -> web.Response:
     """Say what is left of the account's order; the answer may be some seconds old."""
-    note = request.app[QUOTA]
+    return json_response(await known_quota(request.app))
+
+
+async def known_quota(app: web.Application) -> QuotaDocument:
+    """Ask the endpoint, unless that was done just now.
+
+    Raises:
+        RefusedError: it did not tell.
+    """
+    note = app[QUOTA]
     async with note.asking:
         if note.document is None or time.monotonic() >= note.fresh_until:
-            note.document = await _quota(request.app)
+            note.document = await _quota(app)
             note.fresh_until = time.monotonic() + _FRESH_S
-        document = note.document
-    return json_response(document)
+        return note.document
 
 
 async def _quota(app: web.Application) -> QuotaDocument:

@@ -68,16 +68,30 @@ def describe(request: web.Request, listed: Listed) -> Run:
 
 async def create_run(request: web.Request) -> web.Response:
     """Put a run into the line."""
-    if request.app[STATE].draining:
-        raise RefusedError(503, "the service is stopping; ask again", headers={"Retry-After": "10"})
+    _check_open(request)
     order = await read_body(request, RunOrder)
     key = request.headers.get(_KEY)
     if key is not None and not _KEYS.fullmatch(key):
         raise RefusedError(422, f"{_KEY}: 1 to 255 printable characters, no blanks")
+    run, new = await place_order(request, order, key)
+    return await _accepted(request, run, new=new)
+
+
+async def place_order(request: web.Request, order: RunOrder, key: str | None) -> tuple[QueuedRun, bool]:
+    """Put what a caller asks for into the line, once for each key.
+
+    Returns:
+        The run, and whether it is new.
+
+    Raises:
+        RefusedError: it is not carried out, and why.
+        UsageError: something is wrong with it.
+    """
+    _check_open(request)
     fingerprint = None if key is None else _fingerprint(order)
     known = None if key is None else await request.app[ROWS].find_key(key)
     if known is not None and known.fingerprint == fingerprint:  # whatever its sources are by now
-        return await _accepted(request, known, new=False)
+        return known, False
     try:
         wanted = await asyncio.to_thread(_request, request.app[ORDERS], order)
     except OutsideRootsError as error:
@@ -87,7 +101,7 @@ async def create_run(request: web.Request) -> web.Response:
     fail_on = None if order.fail_on is None else RiskLevel(order.fail_on)
     work = Work(request=wanted, wait=order.wait, fail_on=fail_on, budget=order.budget)
     try:
-        run, new = await request.app[QUEUE].enqueue(
+        return await request.app[QUEUE].enqueue(
             work,
             priority=order.priority,
             origin=ORIGIN_API,
@@ -96,7 +110,6 @@ async def create_run(request: web.Request) -> web.Response:
         )
     except KeyReusedError as error:
         raise RefusedError(409, str(error), code="key-reused") from error
-    return await _accepted(request, run, new=new)
 
 
 async def list_runs(request: web.Request) -> web.Response:
@@ -119,12 +132,26 @@ async def cancel_run(request: web.Request) -> web.Response:
     """End a run."""
     run_id = path_parameter(request, "run_id")
     await no_body(request)
+    return json_response(describe(request, await end_run(request, run_id)), status=202)
+
+
+async def end_run(request: web.Request, run_id: str) -> Listed:
+    """Ask for a run's end.
+
+    Raises:
+        RefusedError: there is no such run, or it has ended.
+    """
     cancelled = await request.app[DISPATCHER].cancel(run_id)
     listed = await find_run(request, run_id)
     if cancelled is None:
         state = describe(request, listed).state
         raise RefusedError(409, f"run {run_id} is {state}: the service has nothing to end", code="not-open")
-    return json_response(describe(request, listed), status=202)
+    return listed
+
+
+def _check_open(request: web.Request) -> None:
+    if request.app[STATE].draining:
+        raise RefusedError(503, "the service is stopping; ask again", headers={"Retry-After": "10"})
 
 
 async def _accepted(request: web.Request, run: QueuedRun, *, new: bool) -> web.Response:

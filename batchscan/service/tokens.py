@@ -42,6 +42,11 @@ class TokenFile:
         given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         return hmac.compare_digest(given, self._digest or b"") and self._digest is not None
 
+    def derive(self, secret: bytes) -> bytes | None:
+        """Make a key of the token and a secret: another token, another key. None while no token is right."""
+        self._refresh()
+        return None if self._digest is None else hmac.digest(secret, self._digest, "sha256")
+
     def _refresh(self) -> None:
         now = time.monotonic()
         if now - self._looked_at < _LOOK_AGAIN_S:
