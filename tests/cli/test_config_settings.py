@@ -315,7 +315,8 @@ def test_the_page_names_every_key_and_variable() -> None:
     defaults = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", service, re.MULTILINE))
     for name, value in ServiceConfig().model_dump().items():
         assert f"`{name}`" in page
-        assert defaults[name] == (f"{value:g}" if isinstance(value, float) else str(value or "none"))
+        empty = "false" if value is False else "none"
+        assert defaults[name] == (f"{value:g}" if isinstance(value, float) else str(value or empty))
 
 
 def recorded(tmp_path: Path, **changes: Any) -> Recorded:
