@@ -14,7 +14,7 @@ from typing import Final, TextIO, cast
 
 WAITING_WRITES: Final = 1000
 WAITING_BYTES: Final = 256 * 1024
-_PATIENCE_S: Final = 2.0
+_PATIENCE_S: Final = 1.0
 """At the end: wait as long as something is read at least so often."""
 
 

@@ -241,9 +241,11 @@ async def test_a_slow_ledger_breaks_no_cap_and_piles_nothing_up(
     run = await table.new_run()
     create = Pacer(table.ledger, CREATE, 50.0)
     starts: list[float] = []
+    submitting: list[int] = []
     start = create.start
 
     async def noted(*steps: Any) -> Any:
+        submitting.append(pipeline._scheduler._running[Stage.SUBMIT])
         held = await start(*steps)
         if held is not None:
             starts.append(time.time())
@@ -254,5 +256,6 @@ async def test_a_slow_ledger_breaks_no_cap_and_piles_nothing_up(
     async with table.pipeline(run, batches(*inputs(root)), create=create) as (pipeline, _):
         await pipeline.run()
     assert most_in_a_second(starts) <= 50
+    assert max(submitting) == 16
     assert max(groups) <= 16 + 32 + 3  # both stages, the producer, the settler, the watch
     assert len(by_path(run.report)) == len(cloud.tasks) == 80
