@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+sys.path[:0] = [str(Path(__file__).parents[1] / room) for room in ("cli", "service")]
 
 FLAGS = (
     "--headless",
@@ -20,13 +24,19 @@ FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
+def chromium() -> str:
+    """The path of the browser."""
+    found = shutil.which("chromium")
+    if found is None:
         reason = "no chromium on the PATH: install Debian's package of that name"
         if os.environ.get("CHROMIUM_REQUIRED"):  # .ci/run sets it: there, nothing is passed over
             pytest.fail(reason)
         pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser

@@ -38,7 +38,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
         what: it scans.
         found: inputs; ``whole``: no further ones will come.
         done: inputs that have their row.
-        figures: kind and number of verdicts, and of rows without one (``missing``).
+        figures: kind and number of verdicts, and of rows without one (``missing``); of inputs, once the run
+            has ended.
         bar: the same and what is to come, as shares.
         can_end: somebody may ask for its end, and nobody has.
     """
@@ -75,18 +76,19 @@ class Headline(msgspec.Struct, frozen=True):
 def line_of(run: Run) -> RunLine:
     """Take from a run what a line shows."""
     outcomes, verdicts, found, whole = _numbers(run)
-    done = sum(outcomes.values())
+    done, ended = sum(outcomes.values()), run.state in ENDS
     figures = [(str(level), verdicts.get(level, 0)) for level in RiskLevel]
-    figures.append(("missing", max(0, done - sum(verdicts.values()))))
+    # what has no row when the run has ended has no verdict either
+    figures.append(("missing", max(0, (found if ended else done) - sum(verdicts.values()))))
     what = [*run.sources, *(f"manifest {name}" for name in run.manifests)]
     if run.rescan is not None:
         what = [f"again: {run.rescan.removeprefix('--')}"]
-    state = "cancelling" if run.cancelled and run.state not in ENDS else run.state
+    state = "cancelling" if run.cancelled and not ended else run.state
     return RunLine(
         run_id=run.run_id,
         state=state,
         words="is being ended" if state == "cancelling" else _WORDS[run.state],
-        ended=run.state in ENDS,
+        ended=ended,
         origin="a caller" if run.origin == "api" else run.origin,
         what=[middle_cut(each, _PATH) for each in what[:_NAMED]],
         more=max(0, len(what) - _NAMED),
@@ -98,7 +100,7 @@ def line_of(run: Run) -> RunLine:
         whole=whole,
         done=done,
         figures=figures,
-        bar=bar([*figures, ("rest", max(0, found - done))]),
+        bar=bar([*figures, ("rest", 0 if ended else max(0, found - done))]),
         can_end=run.state in ("queued", "running") and not run.cancelled,
         cancelled=run.cancelled,
         problem=None if run.problem is None else (run.problem.code, middle_cut(run.problem.message, 600)),
@@ -144,11 +146,7 @@ def _title(line: RunLine, inputs: str) -> str:
 def _told(summary: Summary) -> tuple[str, str]:
     sentence, style = conclusion(summary)
     tone = _TONES.get(style, "calm")
-    findings = summary.verdicts[RiskLevel.MALICIOUS] + summary.verdicts[RiskLevel.SUSPICIOUS]
-    without = summary.inputs - sum(summary.verdicts.values())
-    if tone == "good" and (findings or without):
-        tone = "warn"
-    return sentence, tone
+    return sentence, "warn" if summary.inputs != sum(summary.verdicts.values()) else tone
 
 
 def _numbers(run: Run) -> tuple[dict[str, int], dict[str, int], int, bool]:
