@@ -94,8 +94,10 @@ def _read(
     splitter = LineSplitter(report)
     begins = msgspec.json.encode({"schema": ROW_SCHEMA, "run_id": run_id})[:-1]
     markers = _markers(wanted)
-    place, looked_at, rows = start, 0, list[Row]()
-    while place - start < most_bytes and (block := read(_BLOCK)):
+    place, looked_at, taken, rows = start, 0, 0, list[Row]()
+    # at least one row, however long it is: each page is a step
+    while (taken < most_bytes or place == start) and (block := read(_BLOCK)):
+        taken += len(block)
         for line in splitter.feed(block):
             place += len(line) + 1
             looked_at += 1
