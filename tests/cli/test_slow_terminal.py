@@ -65,12 +65,12 @@ async def test_a_pipe_that_nobody_reads_holds_up_no_run(lab: Lab) -> None:
         assert len(unread.read()) == filled
 
 
-async def test_what_is_read_at_the_end_is_all_there(lab: Lab) -> None:
+async def test_what_is_read_after_all_is_submitted_is_all_there(lab: Lab) -> None:
     skills(lab.inputs, FILES)
     reading, writing, filled = full_pipe()
     async with lab.service() as service:
         process = await start(lab, service, writing)
-        await until(lambda: lab.report.exists() and lab.report.read_bytes().count(b"\n") == FILES)
+        await until(lambda: service.creates.total() == FILES)
         with os.fdopen(reading, "rb") as unread:
             shown, summary = await asyncio.gather(asyncio.to_thread(unread.read), ended(process))
     assert summary["counts"]["scanned"] == FILES
