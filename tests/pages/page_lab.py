@@ -28,6 +28,17 @@ from batchscan.report.summary import Summary
 from batchscan.report.survey import Survey
 from batchscan.suppressions import Suppression
 
+# Of the browser: it asks nobody for anything.
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 RUN = "20261124T044336Z-a1958e71"
 STARTED = datetime(2026, 11, 24, 4, 43, 36, tzinfo=UTC).timestamp()
 RULES = (

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from cli_lab import TOKEN, Service, skill, skills
-from conftest import FLAGS
+from page_lab import FLAGS
 from playwright.async_api import Browser, Page, async_playwright, expect
 from service_lab import ServiceLab, Serving, toml
 
@@ -212,6 +212,6 @@ async def test_without_script_nothing_is_missing(world: World) -> None:
         await page.get_by_text("End this run").click()
         await page.get_by_role("button", name="End it now").click()
         await world.serving.ended(last)
-        await page.get_by_role("link", name="load the page again").click()
+        await page.reload()
         await expect(page.get_by_role("heading", name="The run was ended")).to_be_visible()
         gate.set()
