@@ -15,6 +15,9 @@ from runbook_lab import RunbookLab
 from runbook_pages import INDEX, ROOT, RUNBOOKS, SECTIONS, Page, mismatch, page_names, parse, read_page
 
 SCAN = 'batchscan scan "$SKILLS" --quiet --metrics-textfile "$METRICS" {flags}; echo "exit $?"'
+ORDER = """curl -sS --fail-with-body -X POST "$URL/api/v1/runs" -H "Content-Type: application/json" \\
+    -d '{"sources": ["/srv/skills"]}' > run.json
+curl -sSN "$URL/api/v1/runs/$(grep -o '"run_id":"[^"]*"' run.json | cut -d'"' -f4)/events" > events.txt"""
 ALERTS = ROOT / "configs" / "prometheus" / "alerts.yml"
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the page uses curl")
 
@@ -154,6 +157,7 @@ async def newly_malicious(lab: RunbookLab, page: Page) -> None:
 
 
 async def service_down(lab: RunbookLab, page: Page) -> None:
+    market(lab)
     right = f'[service]\nport = {lab.port}\nroots = ["{lab.inputs}"]\n'
     async with lab.shell(), lab.engine():
         lab.write_settings(right.replace("service", "servce"))
@@ -163,6 +167,8 @@ async def service_down(lab: RunbookLab, page: Page) -> None:
         lab.write_settings(right.replace("service", "servce"))
         await lab.follow(page.name, "It is up and takes no work")
         lab.write_settings(right)
+        assert await lab.type("batchscan status") == "no runs yet\n"
+        await lab.type(ORDER)
         await lab.follow(page.name, "Over")
         running.send(signal.SIGTERM)
         assert (await running.done()).code == 0
@@ -186,6 +192,7 @@ WALKS: dict[str, Callable[[RunbookLab, Page], Awaitable[None]]] = {
 NEEDS = {"service-down": needs_curl}
 
 
+@pytest.mark.timeout(180)  # a dozen starts of the program, on a busy machine
 @pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDS.get(name, ())) for name in WALKS])
 async def test_each_command_of_a_page_shows_what_the_page_says(lab: RunbookLab, name: str) -> None:
     page = read_page(name)
@@ -199,6 +206,7 @@ def test_every_page_is_walked_and_every_page_that_an_alert_names_is_there() -> N
     for rule in rules:
         path = ROOT / rule["annotations"]["runbook"]
         assert path.parent == RUNBOOKS
+        assert path.is_file(), f"{rule['alert']} names a page that is not there: {path.name}"
         named[path.stem].add(rule["alert"])
     index = read_page(INDEX).text
     for name, alerts in named.items():
