@@ -168,8 +168,11 @@ async def test_a_run_is_asked_for_watched_looked_into_and_another_one_ended(worl
         (world.lab.inputs / "late.zip").write_bytes(skill("late evil"))
         await ask(page)
         await page.get_by_text("End this run").click()
+        # what is renewed meanwhile does not shut it
+        await expect(live.get_by_text("submitted", exact=True).locator("+ dd")).to_have_text("1")
         await page.get_by_role("button", name="End it now").click()
         await expect(page.get_by_role("heading", name="The run was ended")).to_be_visible()
+        await expect(page.get_by_text("End this run")).to_have_count(0)
         for name in ("Runs", "Skills", "Schedules"):
             await page.get_by_role("link", name=name, exact=True).click()
             await expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()

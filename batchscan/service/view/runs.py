@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from batchscan.formats.page_changes import show_changes
 from batchscan.report.summary import Summary, decode_summary
 from batchscan.service.documents import RunOrder
-from batchscan.service.events import Event
+from batchscan.service.events import STATE, Event
 from batchscan.service.events_api import follow, open_stream, write
 from batchscan.service.guard import VIEW
 from batchscan.service.keys import BROKER, ORDERS, ROOTS, ROWS, SESSIONS
@@ -113,17 +113,21 @@ class RunPages:
     async def _told(self, request: web.Request, event: Event) -> bytes:
         if not request.app[SESSIONS].stands(request[SESSION]):
             return _event("live", fragment(request, "over.html")) + _ENDED
-        told = _part(request, await self._content(request))
+        told = _part(request, await self._content(request), anew=event.kind == STATE)
         return told + _ENDED if event.last else told
 
 
-def _part(request: web.Request, content: dict[str, Any]) -> bytes:
+def _part(request: web.Request, content: dict[str, Any], *, anew: bool = True) -> bytes:
+    """Write what changes; where the run's state is not new, only its numbers."""
     told = _event("live", fragment(request, "run_part.html", **content))
-    return told + _event("state", content["line"].words)
+    if not anew:
+        return told
+    ending = _event("ending", fragment(request, "run_end.html", **content))
+    return told + ending + _event("state", content["line"].words)
 
 
 def _event(name: str, text: str) -> bytes:
-    lines = "".join(f"data: {line}\n" for line in text.splitlines())
+    lines = "".join(f"data: {line}\n" for line in text.splitlines()) or "data:\n"
     return f"event: {name}\n{lines}\n".encode()
 
 
