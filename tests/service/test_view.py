@@ -90,7 +90,10 @@ async def test_nothing_is_shown_without_a_session_and_a_session_opens_the_view_o
         assert reply.headers["Location"].startswith(f"{VIEW}/login"), page
         assert "Set-Cookie" not in reply.headers
     part = await stranger.get(f"{VIEW}/overview", HX_Request="true", HX_Current_URL=f"{serving.url}{VIEW}/")
-    assert (part.status, part.headers["HX-Redirect"]) == (401, f"{VIEW}/login?next=/view/")
+    assert (part.status, part.headers["HX-Redirect"]) == (401, f"{VIEW}/login")
+    for asked, led in ((f"{serving.url}{VIEW}/runs", f"?next={VIEW}/runs"), ("http://[", ""), ("//x/y", "")):
+        part = await stranger.get(f"{VIEW}/overview", HX_Request="true", HX_Current_URL=asked)
+        assert (part.status, part.headers["HX-Redirect"]) == (401, f"{VIEW}/login{led}")
     assert (await stranger.post(f"{VIEW}/runs", {"kind": "scan"})).status == 303
     for page in PAGES:
         assert (await browser.get(VIEW + page)).status == 200, page

@@ -119,10 +119,10 @@ async def log_out(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def login_of(request: web.Request) -> str:
-    """Where to log in, and to come back from there."""
-    way = _way(request.path_qs) if request.method == "GET" else VIEW
-    return str(URL(LOGIN).with_query(next=way)) if way != f"{VIEW}/" else LOGIN
+def login_of(way: str) -> str:
+    """Where to log in, and to come to a page from there."""
+    checked = _way(way)
+    return LOGIN if checked == f"{VIEW}/" else str(URL(LOGIN).with_query(next=checked))
 
 
 def _way(text: str | None) -> str:

@@ -76,9 +76,16 @@ def refuse(request: web.Request, refused: RefusedError, request_id: str) -> web.
 def _to_login(request: web.Request) -> web.Response:
     if request.headers.get("HX-Request") == "true":
         # what is asked for is a part of a page: the whole page is to go
-        way = URL(request.headers.get("HX-Current-URL", "")).raw_path_qs
-        return web.Response(status=401, headers={"HX-Redirect": str(URL(LOGIN).with_query(next=way))})
-    return see(login_of(request))
+        return web.Response(status=401, headers={"HX-Redirect": login_of(_page_of(request))})
+    return see(login_of(request.path_qs if request.method == "GET" else ""))
+
+
+def _page_of(request: web.Request) -> str:
+    """Tell which page a part was asked for by."""
+    try:
+        return URL(request.headers.get("HX-Current-URL", "")).raw_path_qs
+    except ValueError:
+        return ""
 
 
 async def _to_view(_: web.Request) -> web.StreamResponse:
