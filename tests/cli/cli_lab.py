@@ -59,6 +59,10 @@ def skills(directory: Path, count: int, text: str = "skill") -> list[Path]:
     return paths
 
 
+UNMEASURED: dict[str, str | None] = {"COVERAGE_PROCESS_START": None, "COVERAGE_PROCESS_CONFIG": None}
+"""Changes to the environment of a process whose coverage is not measured: that loads and writes, too."""
+
+
 class ScriptedDetector:
     """Judges by what is written in the ZIP: ``evil``, ``odd``, ``broken``; waits for ``gate``."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-from cli_lab import Lab, digest, skills, until
+from cli_lab import UNMEASURED, Lab, digest, skills, until
 
 from batchscan.decisions.document import decisions_schema
 from batchscan.decisions.policy import Policy
@@ -159,7 +159,7 @@ async def test_no_room_and_a_kill_in_the_middle_leave_the_old_file(lab: Lab) -> 
     old = (lab.path / "decisions.json").read_bytes()
     (lab.path / "many.jsonl").write_bytes(rows_of_one_run(lab, 60_000))
     small = ("prlimit", "--fsize=100000")
-    full = await lab.start("decide", "many.jsonl", "-o", "decisions.json", wrapped=small)
+    full = await lab.start("decide", "many.jsonl", "-o", "decisions.json", wrapped=small, env=UNMEASURED)
     failed = await full.done()
     assert list(lab.path.glob(".decisions.json.*")) == []
     killed = await lab.start("decide", "many.jsonl", "-o", "decisions.json")

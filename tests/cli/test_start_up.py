@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from cli_lab import Lab
+from cli_lab import UNMEASURED, Lab
 
 PROGRAM = """
 import atexit, json, sys
@@ -47,7 +47,7 @@ async def loaded(lab: Lab, *args: str, code: int) -> set[str]:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=lab.environment({}),
+        env=lab.environment(UNMEASURED),
         cwd=lab.path,
     )
     _, told = await process.communicate()

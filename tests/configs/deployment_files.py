@@ -21,7 +21,7 @@ RUNBOOKS = {
     *("key-rotation", "move-the-state-directory", "damaged-ledger", "newly-malicious", "service-down"),
 }
 
-REQUIRED = "BATCHSCAN_TEST_TOOLS"
+REQUIRED = "TEST_TOOLS"
 """The variable that names the tools which must be there; .ci/run sets it to what it installed."""
 
 

@@ -4,7 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 from engine_lab import Lab, make_zip
+
+from batchscan.embedded import judge, server
+
+
+@pytest.fixture(autouse=True)
+def plain_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log as an unconfigured program, whatever ran in this process before: loggers keep what they met."""
+    structlog.reset_defaults()
+    for module in (judge, server):
+        monkeypatch.setattr(module, "_log", structlog.get_logger("batchscan.embedded"))
 
 
 @pytest.fixture
