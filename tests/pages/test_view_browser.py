@@ -178,6 +178,8 @@ async def test_a_run_is_asked_for_watched_looked_into_and_another_one_ended(worl
             await expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
             await check(page)
         await expect(page.get_by_text("At 02:30 every day, Europe/Berlin")).to_be_visible()
+        await page.goto(f"{world.serving.url}/view/quota")
+        await check(page)
         gate.set()
         await page.get_by_role("button", name="Log out").click()
         await expect(page.get_by_role("heading", name="Log in")).to_be_visible()

@@ -106,6 +106,18 @@ def test_an_ended_session_stays_ended_also_by_a_cookie_that_was_renewed(
     assert sessions.find(others) == other
 
 
+def test_another_token_ends_all(sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchscan.service.tokens._LOOK_AGAIN_S", 0)
+    session, cookie = begun(sessions)
+    word = sessions.form_word(session)
+    (tmp_path / "token").write_text(TOKEN[::-1] + "more")
+    assert sessions.find(cookie) is None
+    assert not sessions.is_form_word(session, word)
+    (tmp_path / "token").unlink()
+    assert sessions.written(session) is None
+    assert not sessions.is_form_word(session, "")
+
+
 def test_another_process_knows_no_session_of_this_one(sessions: Sessions, tmp_path: Path) -> None:
     _, cookie = begun(sessions)
     assert Sessions(TokenFile(tmp_path / "token"), lambda: NOW).find(cookie) is None

@@ -1,6 +1,7 @@
 """A run's page: where it stands, live while it is under way; and what may be asked for: a run, or its end."""
 
 import secrets
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -60,6 +61,7 @@ class RunPages:
         """Follow a run to its end, as parts of its page."""
         run_id = path_parameter(request, "run_id")
         await find_run(request, run_id)
+        word = request.app[SESSIONS].form_word(request[SESSION])
         with request.app[BROKER].subscribe(run_id) as events:
             content = await self._content(request)
             async with open_stream(request) as response:
@@ -67,7 +69,7 @@ class RunPages:
                 if content["line"].ended:
                     await write(response, _ENDED)
                     return response
-                await follow(request, response, events, encode=lambda event: self._told(request, event))
+                await follow(request, response, events, encode=partial(self._told, request, word))
         return response
 
     async def end(self, request: web.Request) -> web.StreamResponse:
@@ -110,8 +112,9 @@ class RunPages:
             "has_report": listed.record is not None,
         }
 
-    async def _told(self, request: web.Request, event: Event) -> bytes:
-        if not request.app[SESSIONS].stands(request[SESSION]):
+    async def _told(self, request: web.Request, word: str, event: Event) -> bytes:
+        sessions, session = request.app[SESSIONS], request[SESSION]
+        if not (sessions.stands(session) and sessions.is_form_word(session, word)):  # it was another token's
             return _event("live", fragment(request, "over.html")) + _ENDED
         told = _part(request, await self._content(request), anew=event.kind == STATE)
         return told + _ENDED if event.last else told
