@@ -31,7 +31,8 @@ from soak_lab import (
     read_json,
     write_settings,
 )
-from soak_load import Client, Readers, Scraper
+from soak_load import Client, Scraper
+from soak_readers import Readers
 
 SAMPLE_S = 5.0
 SCRAPE_S = 15.0

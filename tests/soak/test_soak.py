@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from soak_checks import check_engine, check_log, check_schedules, check_stop, check_streams
 from soak_lab import HERE
 from soak_left import Findings, Left
 from soak_rows import check_rows
@@ -51,3 +52,34 @@ def test_a_short_soak_holds_and_its_checks_see_what_is_spoilt(work: Path) -> Non
     assert "instead of ('benign'" in broken_rows(work, report, text.replace(judged, wrong))
     other = judged.replace(json.loads(judged)["sha256"], "0" * 64)
     assert "never had the content" in broken_rows(work, report, text.replace(judged, other))
+
+
+@pytest.mark.timeout(180)
+def test_the_checks_see_what_a_bad_service_would_leave(work: Path) -> None:
+    left, found = Left(work), Findings()
+    due = {"event": "schedule-due", "schedule": "one", "due": "2020-01-01T00:00:00Z", "level": "info"}
+    crash = {"event": "a part of the service has ended", "level": "error"}
+    left.log += f"{json.dumps(due)}\n" * 2 + f"{json.dumps(crash)}\nTraceback (most recent call last):\n"
+    reader = next(note for note in left.notes("numbers") if len(note["numbers"]) > 3)
+    reader["numbers"] = [*reader["numbers"][:1], *reader["numbers"][2:]]
+    reader["reader"] = "comes back 99"
+    left.stopped["seconds"] = 10.1
+    stats = work / "stats-end.json"
+    whole = stats.read_text()
+    counted = json.loads(whole)
+    counted["actions"]["CreateSkillScan"]["peak_per_second"] = 21
+    stats.write_text(json.dumps(counted))
+    for check in (check_schedules, check_log, check_streams, check_stop, check_engine):
+        check(left, found)
+    stats.write_text(whole)
+    broken = "\n".join(found.broken)
+    for told in (
+        "schedule one: 00:00 was decided 2 times",
+        "schedule one: 00:00 was not due",
+        "logged: {'event': 'a part of the service has ended'",
+        "on stderr: ['Traceback",
+        "reader comes back 99: 1 changes of runs did not come",
+        "took 10.1 s to stop",
+        "21 submissions in a second",
+    ):
+        assert told in broken, broken
