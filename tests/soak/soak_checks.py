@@ -241,6 +241,10 @@ def check_streams(left: Left, found: Findings) -> None:
             between = [number for number in every if numbers[0] <= number <= numbers[-1]]
             lost = set(between) - set(numbers)
             found.claim(not lost, f"reader {each['reader']}: {len(lost)} changes of runs did not come")
+        missed = each["gaps"] if each["reader"].startswith("comes back") else 0
+        found.claim(
+            not missed, f"reader {each['reader']}: {missed} times told anew, when it was back at once"
+        )
     back = sum(each["comebacks"] for each in readers if each["reader"].startswith("comes back"))
     gaps = sum(each["gaps"] for each in readers)
     followed = Counter(note["state"] for note in left.notes("followed") if note["at"] < left.stopping["at"])

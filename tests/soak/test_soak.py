@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from soak_checks import check_engine, check_log, check_schedules, check_stop, check_streams
+from soak_checks import check_engine, check_growth, check_log, check_schedules, check_stop, check_streams
 from soak_lab import HERE
 from soak_left import Findings, Left
 from soak_rows import check_rows
@@ -83,3 +83,35 @@ def test_the_checks_see_what_a_bad_service_would_leave(work: Path) -> None:
         "21 submissions in a second",
     ):
         assert told in broken, broken
+
+
+@pytest.mark.timeout(180)
+def test_the_checks_see_what_grows(work: Path) -> None:
+    left, even = Left(work), Findings()
+    left.stopping["at"] = left.began["at"] + 1800
+    times = [left.began["at"] + 5 * number for number in range(360)]
+    usual = {"rss": 150e6, "descriptors": 70, "threads": 15, "cpu_s": 0}
+    left.samples = [{"at": at, **usual} for at in times]
+    left.tasks = [{"at": at, "tasks": 100, "objects": 50_000} for at in times]
+    check_growth(left, even)
+    assert even.broken == []
+    left.samples = [
+        {
+            "at": at,
+            "rss": 150e6 + 6000 * number * 5,
+            "descriptors": 70 + number // 30,
+            "threads": 15,
+            "cpu_s": 0,
+        }
+        for number, at in enumerate(times)
+    ]
+    left.tasks = [
+        {"at": at, "tasks": 100 + number // 40, "objects": 50_000} for number, at in enumerate(times)
+    ]
+    grown = Findings()
+    check_growth(left, grown)
+    assert [each.partition(":")[0] for each in grown.broken] == [
+        "RSS grows by 21.6 MB/h",
+        "descriptors grow",
+        "tasks grow",
+    ], grown.broken
