@@ -12,6 +12,7 @@ from batchscan.decisions.document import Head
 from batchscan.decisions.making import Wanted, make_decisions
 from batchscan.decisions.policy_file import read_policy, show_policy
 from batchscan.models import RunState
+from batchscan.report.gaps import find_gaps
 from batchscan.report.text import printable
 from batchscan.reporting import locate
 from batchscan.streams import data_on_stdout
@@ -38,7 +39,11 @@ def decide(settings: dict[str, Any], name: str | None, wanted: Wanted) -> int:
         _show(head, wanted.output)
     if state in _UNFINISHED:
         log.warning("the run is not over: inputs that have no row yet have no decision", run=head.run_id)
-    return _INCOMPLETE if head.counts.without_verdict or state in _UNFINISHED else 0
+    summary = None if located.record is None else located.record.summary
+    rowless = find_gaps(summary, head.counts.inputs).rowless
+    if rowless:
+        log.warning("the report has fewer rows than its run had inputs", run=head.run_id, without_row=rowless)
+    return _INCOMPLETE if head.counts.without_verdict or rowless or state in _UNFINISHED else 0
 
 
 def show(path: Path | None) -> int:

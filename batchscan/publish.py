@@ -16,6 +16,7 @@ from batchscan.errors import UsageError
 from batchscan.formats.entry import Context, Entry, RunFacts
 from batchscan.formats.registry import find_format
 from batchscan.models import Row
+from batchscan.report.gaps import find_gaps
 from batchscan.report.lines import read_rows
 from batchscan.report.replaced import refuse_overwriting, replaced
 from batchscan.report.survey import Survey
@@ -70,17 +71,18 @@ def survey(report: Path, suppressor: Suppressor, seen: Callable[[Row], None] = l
     return found
 
 
-def publish(
+def publish(  # noqa: PLR0913 - each is one thing that is known of the report
     report: Path,
     documents: Sequence[Document],
     found: Survey,
     suppressor: Suppressor,
     *,
     state: str | None,
+    summary: str | None = None,
     audit: Audit | None = None,
     run: RunFacts | None = None,
 ) -> None:
-    """Write the documents.
+    """Write the documents; ``state`` and ``summary`` are what the ledger knows of the report's run.
 
     Raises:
         BatchscanError: the report cannot be read, or a document not be written.
@@ -89,7 +91,13 @@ def publish(
         if document.file is not None:
             refuse_overwriting(document.file, report)
     context = Context(
-        survey=found, name=report.name, made_at=datetime.now(UTC), state=state, audit=audit, run=run
+        survey=found,
+        name=report.name,
+        made_at=datetime.now(UTC),
+        state=state,
+        gaps=find_gaps(summary, found.tally.inputs),
+        audit=audit,
+        run=run,
     )
     openers = [find_format(document.format).opener() for document in documents]
     with ExitStack() as stack:
@@ -104,16 +112,29 @@ def publish(
 
 
 def write_document(
-    report: Path, name: str, file: BinaryIO, *, state: str | None, run: RunFacts | None = None
+    report: Path,
+    name: str,
+    file: BinaryIO,
+    *,
+    state: str | None,
+    summary: str | None = None,
+    run: RunFacts | None = None,
 ) -> None:
-    """Write one format of a report to an open file; blocks.
+    """Write one format of a report to an open file; blocks. The rest is as for ``publish``.
 
     Raises:
         BatchscanError: the report cannot be read, or the format not be written.
     """
     opener = find_format(name).opener()
     found = survey(report, lambda _: None)
-    context = Context(survey=found, name=report.name, made_at=datetime.now(UTC), state=state, run=run)
+    context = Context(
+        survey=found,
+        name=report.name,
+        made_at=datetime.now(UTC),
+        state=state,
+        gaps=find_gaps(summary, found.tally.inputs),
+        run=run,
+    )
     writer = opener(file, context)
     for row in read_rows(report):
         writer.add(Entry(row))

@@ -19,6 +19,7 @@ from batchscan.lookback import look_back
 from batchscan.models import RunState
 from batchscan.previous import report_of, run_of
 from batchscan.publish import name_documents, publish, survey
+from batchscan.report.gaps import find_gaps
 from batchscan.report.gate import gate_lines
 from batchscan.report.survey import Survey
 from batchscan.report.text import printable
@@ -70,24 +71,35 @@ def report(
                 found,
                 suppressions.match,
                 state=state,
+                summary=None if located.record is None else located.record.summary,
                 audit=audit,
                 run=run,
             )
     for line in gate_lines(counted.use() if options.given else None):
         print(printable(line), file=sys.stderr)  # noqa: T201 - data goes to stdout, this is none
-    if gate.incomplete and _is_incomplete(found, state):
+    if gate.incomplete and _is_incomplete(found, located.record):
         return ReportError.exit_code
     return 1 if counted.reached() else 0
 
 
-def _is_incomplete(found: Survey, state: RunState | None) -> bool:
+def _is_incomplete(found: Survey, record: RunRecord | None) -> bool:
     """Whether inputs have no verdict, or may have no row; says which on stderr."""
-    if state is None:
+    state, summary = (None, None) if record is None else (record.state, record.summary)
+    if record is None:
         log.warning("whether the run of this report has ended is not known here: no ledger has it")
-    missing, ended = found.missing(), state in (None, RunState.COMPLETE)
-    if missing or not ended:
-        log.warning("the report is incomplete", without_verdict=missing, state=state)
-    return bool(missing) or not ended
+    missing, rows = found.missing(), found.tally.inputs
+    gaps = find_gaps(summary, rows)
+    whole = rows and not missing and not gaps.any and state in (None, RunState.COMPLETE)
+    if not whole:
+        log.warning(
+            "the report is incomplete",
+            rows=rows,
+            without_verdict=missing,
+            without_row=gaps.rowless,
+            unread_directories=gaps.unread,
+            state=state,
+        )
+    return not whole
 
 
 async def locate(config: Config, name: str | None) -> Located:

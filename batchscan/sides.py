@@ -13,6 +13,7 @@ from batchscan.errors import ReportError
 from batchscan.ledger.runs import RunRecord
 from batchscan.models import Outcome, RiskLevel, Row, RunState
 from batchscan.pairing import Input, Workspace
+from batchscan.report.gaps import extent_of
 from batchscan.report.lines import CutOffError, digest_of, read_rows
 from batchscan.report.summary import UNREAD
 from batchscan.report.text import encodable
@@ -53,16 +54,9 @@ def side_of(name: str, report: Path, record: RunRecord | None) -> Side:
     if record is None:
         return Side(name=name, rows=rows)
     ended = record.state in {RunState.COMPLETE, RunState.INCOMPLETE}  # in the latter, rows are pending
-    found = _Found() if record.summary is None else msgspec.json.decode(record.summary, type=_Found)
+    found = extent_of(record.summary)
     whole = ended and not found.skipped.get(UNREAD)
     return Side(name=name, rows=rows, whole=whole, inputs=found.inputs if ended else None)
-
-
-class _Found(msgspec.Struct):
-    """What a summary says of the inputs."""
-
-    inputs: int | None = None
-    skipped: dict[str, int] = {}
 
 
 def take_in(workspace: Workspace, number: int, side: Side) -> SideFacts:

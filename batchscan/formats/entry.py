@@ -8,6 +8,7 @@ import msgspec
 
 from batchscan.changes import Comparison
 from batchscan.models import Row
+from batchscan.report.gaps import Gaps
 from batchscan.report.summary import Summary
 from batchscan.report.survey import Survey
 from batchscan.suppressions import Audit, Suppression
@@ -61,6 +62,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         name: file name of the report, without its directory.
         made_at: the time the reader will see, with its zone (UTC).
         state: where the run stands, None where the ledger does not know the report.
+        gaps: what the report has no row for, as far as the ledger knows its run.
         audit: suppressions that are unused, expired, soon to expire or do not hold; None without a file.
         run: what the ledger knows of it; None likewise, and for formats that do not look back.
     """
@@ -69,6 +71,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     made_at: datetime
     state: str | None = None
+    gaps: Gaps = Gaps()
     audit: Audit | None = None
     run: RunFacts | None = None
 

@@ -64,11 +64,15 @@ class _Comment:
         tally = survey.tally
         missing, ended = survey.missing(), state in _ENDED
         counts = ", ".join(f"{tally.verdicts[level]:,} {level}" for level in SEVERITY)
-        whole = "" if ended and not missing else "incomplete: "
+        whole = "" if ended and not missing and not self._context.gaps.any else "incomplete: "
         yield f"### batchscan: {whole}{counts}, {missing:,} without a verdict"
         yield ""
         if not ended:
             yield f"**The run has not ended** (it is {state}): inputs may have no row here."
+            yield ""
+        gaps = self._context.gaps.told()
+        if gaps:
+            yield f"**Not everything has a row:** {' and '.join(gaps)}."
             yield ""
         if missing:
             outcomes = ", ".join(f"{tally.outcomes[o]:,} {o}" for o in _NO_VERDICT if tally.outcomes[o])

@@ -45,6 +45,7 @@ def find_shortfall(context: Context) -> Shortfall | None:
         counts.append("by code: " + ", ".join(f"{number} {shown(code, 80)}" for code, number in codes[:20]))
     if context.state not in {None, RunState.COMPLETE}:
         counts.append(f"the run is {context.state}")
+    counts.extend(context.gaps.told())
     if found.tally.inputs == 0:
         counts.append("the report has no rows")
     return Shortfall("Scan incomplete: inputs without a verdict", tuple(counts), _NEXT) if counts else None

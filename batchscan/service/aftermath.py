@@ -133,6 +133,7 @@ def _report(form: str, file: Path, plan: Plan, record: RunRecord, config: Config
         found,
         suppressions.match,
         state=record.state,
+        summary=record.summary,
         audit=audit,
         run=past,
     )

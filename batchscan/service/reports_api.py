@@ -85,7 +85,7 @@ async def get_report(request: web.Request) -> web.StreamResponse:
 
 def _write(config: Config, record: RunRecord, name: str, file: BinaryIO) -> None:
     past = look_back(config, record.report, record) if FORMATS[name].looks_back else None
-    write_document(record.report, name, file, state=record.state, run=past)
+    write_document(record.report, name, file, state=record.state, summary=record.summary, run=past)
 
 
 def _copy(report: Path, run_id: str, file: BinaryIO) -> None:

@@ -158,3 +158,25 @@ async def test_a_report_of_a_run_that_has_not_ended_is_incomplete(lab: Lab) -> N
     assert (known.code, copied.code, unknown.code) == (3, 3, 0), "the rows say whose they are"
     assert "state=interrupted" in known.err or '"interrupted"' in known.err
     assert "not known here" in unknown.err
+
+
+async def test_a_report_with_fewer_rows_than_its_run_had_inputs_is_incomplete(lab: Lab) -> None:
+    """Cut at a line's end it looks whole by itself, empty it names no run: no gate and no format is green."""
+    skills(lab.inputs, 3)
+    async with lab.service() as service:
+        done = await lab.scan(service, "in", "-o", lab.report, "-q")
+    assert done.code == 0
+    cut, empty = lab.path / "cut.jsonl", lab.path / "empty.jsonl"
+    cut.write_bytes(lab.report.read_bytes().splitlines(keepends=True)[0])
+    empty.touch()
+    formats = ("--format", "markdown", "--format", "sarif", "--format", "junit")
+    whole, lacking, nothing, decided = await asyncio.gather(
+        lab.run("report", lab.report, "--fail-on-incomplete"),
+        lab.run("report", cut, "--fail-on-incomplete", *formats, "-o", lab.path),
+        lab.run("report", empty, "--fail-on-incomplete"),
+        lab.run("decide", cut, "-o", "decisions.json"),
+    )
+    assert [run.code for run in (whole, lacking, nothing, decided)] == [0, 3, 3, 3]
+    assert "fewer rows than its run had inputs" in decided.err
+    for suffix in (".md", ".sarif", ".junit.xml"):
+        assert "the run had 2 more inputs than the report has rows" in (lab.path / f"cut{suffix}").read_text()

@@ -30,7 +30,7 @@ LAYERS = (
     "ledger.scans metrics",
     "report.gate report.lines report.outfile report.rows report.spending report.tally",
     "report.jsonl report.progress report.replaced report.summary report.survey",
-    "suppressions advice changes pages.charts report.excerpt",
+    "suppressions advice changes pages.charts report.excerpt report.gaps",
     "pages.rendering",
     "pages.judges",
     "formats.entry",
@@ -106,7 +106,7 @@ ROOMS = {
     " ledger.queue ledger.schedules ledger.store decisions.policy_file",
     "formats": "errors models advice changes suppressions suppressions_file pages.charts "
     "pages.judges pages.rendering report.lines report.rows "
-    "report.summary report.survey report.tally report.text",
+    "report.gaps report.summary report.survey report.tally report.text",
     "decisions": "errors models report.lines report.replaced report.rows suppressions toml_document",
     "pages": "errors models report.text",
     "embedded": "errors models api.signature",
