@@ -3,6 +3,7 @@
 A document appears under its name when it is whole, or not at all.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -55,6 +56,8 @@ def name_documents(formats: Sequence[str], outputs: Sequence[Path], stem: str) -
             f"{len(formats)} formats and {len(outputs)} outputs: give --output once for each --format, in"
             " the same order, or once with a directory that exists"
         )
+    if len(set(map(os.path.realpath, outputs))) < len(outputs):
+        raise UsageError("--output: one file was named for two formats; give each its own")
     return [Document(name, output) for name, output in zip(formats, outputs, strict=True)]
 
 

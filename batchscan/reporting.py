@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from batchscan.previous import report_of, run_of
 from batchscan.publish import name_documents, publish, survey
 from batchscan.report.gaps import find_gaps
 from batchscan.report.gate import gate_lines
+from batchscan.report.replaced import refuse_overwriting
 from batchscan.report.survey import Survey
 from batchscan.report.text import printable
 from batchscan.session import open_state
@@ -55,6 +57,9 @@ def report(
     located = asyncio.run(locate(config, name))
     documents = name_documents(formats, outputs, located.file.stem) if formats else []
     gate = options.gate(config, located.file)
+    for document, read in product(documents, (gate.baseline_file, gate.suppressions_file)):
+        if document.file is not None and read is not None:
+            refuse_overwriting(document.file, read, "read for the gate")
     suppressions = gate.suppressions or Suppressions()
     counted = GateTally(gate)
     found = survey(located.file, suppressions.match, counted.add)

@@ -65,6 +65,9 @@ def make_decisions(report: Path, state: RunState | None, wanted: Wanted) -> Head
 
 def _make(report: Path, state: RunState | None, wanted: Wanted) -> Head:
     refuse_overwriting(wanted.output, report)
+    for read in (wanted.policy, wanted.suppressions):
+        if read is not None:
+            refuse_overwriting(wanted.output, read, "read for the decisions")
     policy = read_policy(wanted.policy)
     for danger in policy.dangers():
         log.warning(danger)

@@ -48,7 +48,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def refuse_overwriting(path: Path, source: Path) -> None:
+def refuse_overwriting(path: Path, source: Path, what: str = "the report itself") -> None:
     """Make sure that an output is not what is read.
 
     Raises:
@@ -56,7 +56,7 @@ def refuse_overwriting(path: Path, source: Path) -> None:
     """
     with suppress(OSError):  # one of them is not there, or cannot be looked at: whoever opens it will say so
         if path.samefile(source):
-            raise UsageError(f"{path}: is the report itself; name another --output")
+            raise UsageError(f"{path}: is {what}; name another --output")
 
 
 def _mode(path: Path) -> int:

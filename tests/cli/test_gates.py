@@ -180,3 +180,22 @@ async def test_a_report_with_fewer_rows_than_its_run_had_inputs_is_incomplete(la
     assert "fewer rows than its run had inputs" in decided.err
     for suffix in (".md", ".sarif", ".junit.xml"):
         assert "the run had 2 more inputs than the report has rows" in (lab.path / f"cut{suffix}").read_text()
+
+
+async def test_an_output_does_not_take_the_place_of_what_is_read_or_of_another_output(lab: Lab) -> None:
+    skills(lab.inputs, 1, "evil")
+    async with lab.service() as service:
+        await lab.scan(service, "in", "-o", lab.report, "-q")
+    old, policy = lab.path / "old.jsonl", lab.path / "policy.toml"
+    shutil.copy(lab.report, old)
+    policy.write_text('[verdicts]\nmalicious = "block"\n')
+    before = old.read_bytes(), policy.read_text()
+    csv = ("--format", "csv", "-o")
+    refused = await asyncio.gather(
+        lab.run("report", lab.report, *csv, old, "--fail-on", "malicious", "--baseline", old),
+        lab.run("decide", lab.report, "-o", policy, "--policy", policy),
+        lab.run("report", lab.report, *csv, "x", "--format", "markdown", "-o", lab.path / "x"),
+    )
+    assert [run.code for run in refused] == [2, 2, 2]
+    assert (old.read_bytes(), policy.read_text()) == before
+    assert not (lab.path / "x").exists()
