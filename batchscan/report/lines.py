@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from batchscan.errors import ReportError, UsageError
-from batchscan.models import ROW_SCHEMA, Row
+from batchscan.models import ROW_SCHEMA, Outcome, Row
 from batchscan.report.text import printable
 
 BLOCK_BYTES = 1 << 20
@@ -92,6 +92,11 @@ def decode_row(line: bytes, path: Path, number: int) -> Row:
         raise ReportError(
             f"{path}, line {number}: is of schema {row.schema!r}, not {ROW_SCHEMA!r}; "
             "read it with the version of batchscan that wrote it"
+        )
+    if (row.verdict is not None) != (row.outcome is Outcome.SCANNED or row.outcome is Outcome.REUSED):
+        raise ReportError(
+            f"{path}, line {number}: is {row.outcome} and {'has a' if row.verdict else 'has no'} verdict;"
+            " batchscan writes no such row"
         )
     return row
 

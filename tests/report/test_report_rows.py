@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 from report_samples import RUN, judged, rows, unjudged
 
-from batchscan.models import Candidate, Outcome, Problem, RiskLevel, Row, Verdict
+from batchscan.errors import ReportError
+from batchscan.models import ROW_SCHEMA, Candidate, Outcome, Problem, RiskLevel, Row, Verdict
 from batchscan.report.lines import decode_row
 from batchscan.report.rows import JUDGED, ScanFacts, build_row, encode_row, result_schema, rfc3339
 
@@ -184,3 +185,17 @@ def test_rfc3339(epoch: float | None, text: str | None) -> None:
 def test_rows_of_one_input_are_equal_byte_for_byte() -> None:
     assert encode_row(judged()) == encode_row(judged())
     assert msgspec.json.decode(encode_row(judged()))["path"] == "a.zip"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [("failed", "benign"), ("pending", "malicious"), ("rejected", "benign"), ("scanned", None)],
+)
+def test_a_line_whose_outcome_and_verdict_contradict_each_other_is_no_row(
+    outcome: str, verdict: str | None
+) -> None:
+    """Or what failed would be counted as benign."""
+    line = {"run_id": "r", "path": "a.zip", "source": "in", "endpoint": "embedded", "outcome": outcome}
+    content = msgspec.json.encode({"schema": ROW_SCHEMA, **line, "verdict": verdict})
+    with pytest.raises(ReportError, match=f"line 1: is {outcome} and has"):
+        decode_row(content, Path("report.jsonl"), 1)
