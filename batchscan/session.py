@@ -190,7 +190,9 @@ def report_place(state_dir: Path, run_id: str) -> Path:
 
 def new_run_id() -> str:
     """Make a run id: sorts by time, unique."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    now = datetime.now(UTC)
+    fraction = now.microsecond * 65_536 // 1_000_000  # so that runs of one second have an order, too
+    return f"{now:%Y%m%dT%H%M%SZ}-{fraction:04x}{secrets.token_hex(2)}"
 
 
 def _goes_on(record: RunRecord, request: RunRequest) -> bool:
