@@ -177,7 +177,7 @@ def check_metrics(left: Left, found: Findings, counted: Counter[str]) -> None:
         "json_extract(result, '$.file_count')",
         f"(SELECT id FROM run WHERE run_id = '{left.last_run}')",
     )
-    judged = left.select(f"SELECT coalesce(sum({files}), 0) FROM verdict WHERE run != {last}")[0][0]
+    judged = left.select(f"SELECT coalesce(sum({files}), 0) FROM verdict WHERE run IS NOT {last}")[0][0]
     late = left.select(f"SELECT coalesce(sum({files}), 0) FROM verdict WHERE run = {last}")[0][0]
     of_days = "FROM purse WHERE name LIKE 'day %'"
     spent = left.select(f"SELECT coalesce(sum(spent), 0) {of_days}")[0][0] - late
