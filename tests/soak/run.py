@@ -37,6 +37,9 @@ from soak_readers import Readers
 SAMPLE_S = 5.0
 SCRAPE_S = 15.0
 QUIET_S = 90.0
+RUNS_END_S = 10.0
+"""How long after the beginning of a minute the runs that it began have ended."""
+
 LAST_WORDS_S = 3.0
 """How long readers may take to see that the service is gone; a slow one may still have much to read then."""
 
@@ -101,7 +104,9 @@ class Soak:
 
     async def _load(self, client: Client) -> None:
         """Use the service for as long as it is asked for, and end away from the beginning of a minute."""
-        end = time.time() + self._args.minutes * 60
+        began = time.time()
+        # A short soak, too, sees the time of the schedules come, and their runs end.
+        end = max(began + self._args.minutes * 60, began - began % 60 + 60 + RUNS_END_S)
         minute = 0
         change_at = _next_change(time.time())
         while (now := time.time()) < end or (self._args.minutes >= 1 and not 20 <= now % 60 < 30):
