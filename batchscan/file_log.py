@@ -45,7 +45,7 @@ def _facts(row: Row) -> dict[str, object]:
         "attempts": row.attempts,
         "polls": row.polls,
         "took_s": None if row.outcome is Outcome.REUSED else _since(row.submitted_at),
-        "billed_files": row.skill.file_count,
+        "billed_files": row.billed_files,
     }
     if row.error is not None:
         facts |= {"code": row.error.code, "reason": row.error.message, "request_id": row.error.request_id}

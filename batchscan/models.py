@@ -5,7 +5,7 @@ of a SHA-256. Text forms (hex, RFC 3339) exist only in the report row and on the
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -156,6 +156,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """A finished judgement of one digest by one engine version.
 
     ``report_url`` is a bearer secret: None unless the operator asked for it with ``--report-urls``.
+    ``told_again``: it came of a submission that the service answered with a scan that was known here already.
     """
 
     level: RiskLevel
@@ -171,14 +172,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     mitigation: str | None = None
     report_url: str | None = None
     scanned_at: float | None = None
+    told_again: bool = False
 
 
 class Skill(msgspec.Struct, frozen=True):
-    """The skill as the service read it; ``file_count`` is the billed amount."""
+    """The skill as the service read it; ``file_count`` is what its scan costs."""
 
     name: str | None = None
     description: str | None = None
     file_count: int | None = None
+
+
+TOLD_AGAIN: Final = "told-again"
+"""The note of a row that was submitted, and whose verdict is of a scan that was on record: not billed."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,3 +223,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at: str | None = None
     scanned_at: str | None = None
     expires_at: str | None = None
+
+    @property
+    def billed_files(self) -> int:
+        """Files that were billed for this row: those of a scan that its run paid for, else none."""
+        paid = self.outcome is Outcome.SCANNED and self.duplicate_of is None and TOLD_AGAIN not in self.notes
+        return (self.skill.file_count or 0) if paid else 0

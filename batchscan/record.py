@@ -128,8 +128,7 @@ class Recorder:
             self._stats.outcomes[row.outcome] += 1
             if row.verdict is not None:
                 self._stats.verdicts[row.verdict] += 1
-            if row.outcome is Outcome.SCANNED and row.duplicate_of is None:
-                self.billed_files += row.skill.file_count or 0
+            self.billed_files += row.billed_files
 
     def _decided(self, decision: Decision) -> Row:
         item = decision.item

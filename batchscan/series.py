@@ -62,7 +62,11 @@ REQUESTS = _counter(
 )
 RETRIES = _counter("retries", "scope", "Calls that failed and are made again.")
 THROTTLED = _counter("throttled", "scope", "Calls that the service refused with its rate limit.")
-BILLED = _counter("billed_files", "scope", "Files inside ZIPs that the service billed, as its verdicts tell.")
+BILLED = _counter(
+    "billed_files",
+    "scope",
+    "Files inside ZIPs that the service billed, as its verdicts tell; a scan told again is not.",
+)
 
 CALL_SECONDS = _histogram(
     "api_request_duration_seconds", "scope action", "API calls, from sending to the whole answer or failure."

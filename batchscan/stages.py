@@ -274,7 +274,7 @@ class Stages:
             poll, verdict, run=self._run, now=now, retention_s=self._timing.retention_s
         )
         if recorded is not None:
-            self._stats.judged(now - poll.submitted_at, poll.polls, verdict.file_count, news=recorded.news)
+            self._stats.judged(now - poll.submitted_at, poll.polls, recorded.billed, news=recorded.news)
             return Settled()
         record = await self._scans.get(poll.digest)
         return Gone() if record is None else _elsewhere(record)

@@ -30,7 +30,7 @@ from batchscan.ledger.chosen import Choice
 from batchscan.ledger.schema import scan
 from batchscan.ledger.standing import FINISHED
 from batchscan.ledger.store import Ledger
-from batchscan.ledger.verdicts import Engines, keep_verdict, was_malicious
+from batchscan.ledger.verdicts import Engines, is_on_record, keep_verdict, was_malicious
 from batchscan.models import Candidate, Problem, RiskLevel, ScanState, Verdict
 
 _CANDIDATE = msgspec.json.Decoder(Candidate)
@@ -57,9 +57,15 @@ class Poll(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A verdict was recorded; ``news``: it is malicious, and no verdict on record had said so."""
+    """A verdict was recorded.
+
+    Attributes:
+        news: it is malicious, and no verdict on record had said so.
+        billed: files that were billed for it; None when the service does not say.
+    """
 
     news: bool
+    billed: int | None
 
 
 class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,9 +302,6 @@ class Scans:
         def work(connection: Connection) -> Judged | None:
             malicious = found.level is RiskLevel.MALICIOUS
             news = malicious and not was_malicious(connection, self._scope, poll.digest)
-            keep_verdict(
-                connection, self._scope, poll.digest, found, run=run, now=now, retention_s=retention_s
-            )
             done = update(scan).values(
                 state=ScanState.DONE,
                 engine_version=found.engine_version,
@@ -308,10 +311,18 @@ class Scans:
                 put_off=0,
                 problem=null(),
             )
-            if connection.execute(done.where(self._asked(poll))).rowcount == 0:
+            awaited = connection.execute(done.where(self._asked(poll))).rowcount > 0
+            again = is_on_record(connection, self._scope, poll.digest, found)
+            if awaited or not again:  # else another process asked at the same time, and has just recorded it
+                kept = msgspec.structs.replace(found, told_again=again)
+                keep_verdict(
+                    connection, self._scope, poll.digest, kept, run=run, now=now, retention_s=retention_s
+                )
+            if not awaited:
                 return None
-            close(connection, self._scope, poll.digest, billed=found.file_count)
-            return Judged(news)
+            billed = 0 if again else found.file_count
+            close(connection, self._scope, poll.digest, billed=billed)
+            return Judged(news, billed)
 
         return await self._ledger.write(work)
 

@@ -9,17 +9,20 @@ from batchscan.ledger.store import Ledger
 from batchscan.models import RiskLevel, Verdict
 
 _COLUMNS = [column.name for column in superseded.columns]
-# Built once: it is run for each verdict, and nearly always finds nothing.
+_THIS_ENGINE = (
+    verdict.c.scope == bindparam("p_scope"),
+    verdict.c.digest == bindparam("p_digest"),
+    verdict.c.engine_version == bindparam("p_engine"),
+)
+# Built once: they are run for each verdict, and nearly always find nothing.
+_SCANNED_AT = select(verdict.c.scanned_at).where(*_THIS_ENGINE)
 _SUPERSEDE = (
     insert(superseded)
     .prefix_with("OR IGNORE")
     .from_select(
         _COLUMNS,
         select(*(verdict.c[name] for name in _COLUMNS)).where(
-            verdict.c.scope == bindparam("p_scope"),
-            verdict.c.digest == bindparam("p_digest"),
-            verdict.c.engine_version == bindparam("p_engine"),
-            verdict.c.scanned_at != bindparam("p_at"),
+            *_THIS_ENGINE, verdict.c.scanned_at != bindparam("p_at")
         ),
     )
 )
@@ -64,6 +67,15 @@ def keep_verdict(
             index_elements=[verdict.c.scope, verdict.c.digest, verdict.c.engine_version], set_=values
         )
     )
+
+
+def is_on_record(connection: Connection, scope: int, digest: bytes, found: Verdict) -> bool:
+    """Whether it is a scan that the ledger knows, told again: the service bills nothing for it.
+
+    One without a time is taken for a new one: what may have been billed counts as billed.
+    """
+    which = {"p_scope": scope, "p_digest": digest, "p_engine": found.engine_version}
+    return found.scanned_at is not None and connection.scalar(_SCANNED_AT, which) == found.scanned_at
 
 
 def was_malicious(connection: Connection, scope: int, digest: bytes) -> bool:

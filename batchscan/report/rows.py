@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batchscan.models import Candidate, Outcome, Problem, RiskLevel, Row, Skill, Verdict
+from batchscan.models import TOLD_AGAIN, Candidate, Outcome, Problem, RiskLevel, Row, Skill, Verdict
 from batchscan.report.text import encodable
 
 JUDGED: Final = frozenset({Outcome.SCANNED, Outcome.REUSED})
@@ -83,6 +83,8 @@ def build_row(  # noqa: PLR0913 - a row is where all rooms meet; every argument 
     """
     _check(outcome, digest, verdict, problem)
     judged = verdict or _NO_VERDICT
+    if judged.told_again and outcome is Outcome.SCANNED:
+        notes = (*notes, TOLD_AGAIN)
     return Row(
         run_id=run_id,
         path=candidate.path,

@@ -238,3 +238,51 @@ async def test_exactly_one_choice_is_wanted(lab: Lab) -> None:
         done = await lab.run("rescan", *args)
         assert done.code == 2, args
         assert said in done.err
+
+
+async def test_what_the_same_engine_tells_again_is_not_billed(lab: Lab, port: int) -> None:
+    skills(lab.inputs, 3, "fine")
+    async with lab.service(port=port) as service:
+        await lab.scan(service, "in", "--daily-budget", "6")
+        first = billed(lab), await used(service)
+        metrics = lab.path / "metrics.prom"
+        done = await rescan(
+            lab,
+            service,
+            "--all",
+            "--daily-budget",
+            "6",
+            "-o",
+            lab.report,
+            "--json",
+            "--metrics-textfile",
+            metrics,
+        )
+        again = await rescan(lab, service, "--all", "--daily-budget", "6", "--json")
+        second = billed(lab), await used(service)
+    assert first == second == (3, 3)
+    assert (done.code, again.code) == (0, 0), "a second and a third time, within a budget for two"
+    assert done.summary["requests"]["CreateSkillScan"] == 3
+    assert done.summary["billed_files"] == again.summary["billed_files"] == 0
+    rows = lab.rows()
+    assert [(row["outcome"], row["notes"], row["skill"]["file_count"]) for row in rows] == [
+        ("scanned", ["told-again"], 1)
+    ] * 3
+    (counted,) = [
+        line for line in metrics.read_text().splitlines() if line.startswith("batchscan_billed_files_total{")
+    ]
+    assert float(counted.split()[-1]) == 0
+
+
+async def used(service: Service) -> int:
+    """What the account was billed."""
+    return (await service.engine._store.account()).used_units
+
+
+def billed(lab: Lab) -> int:
+    """What the ledger says was spent on this day, and no file is reserved."""
+    with sqlite3.connect(lab.state / "ledger.sqlite3") as ledger:
+        query = "SELECT sum(spent), sum(reserved) FROM purse WHERE name LIKE 'day %'"
+        spent, reserved = ledger.execute(query).fetchone()
+    assert reserved == 0
+    return int(spent)

@@ -517,6 +517,25 @@ async def test_a_verdict_that_has_been_overtaken_is_history(steps: Steps, cloud:
     assert len(await steps.table.rows("SELECT * FROM verdict")) == 1
 
 
+async def test_a_verdict_that_two_processes_fetch_at_once_is_no_scan_told_again(
+    steps: Steps, cloud: Service
+) -> None:
+    await steps.accepted()
+    told = state("SUCCESS", RiskLevel="benign", ScannedAt="2026-04-02T09:13:23+08:00")
+    other = steps.fresh()
+
+    async def late(request: web.Request, fields: dict[str, Any]) -> web.StreamResponse:
+        cloud.script[RESULT] = [told]
+        steps.clock.now += 3600.0  # the first one's lease is over
+        assert await other.poll(steps.digest) == Settled()
+        return await told(request, fields)
+
+    cloud.script[RESULT] = [late]
+    assert await steps.poll() == Settled()
+    (row,) = await steps.table.rows("SELECT json_extract(result, '$.told_again') AS again FROM verdict")
+    assert row == {"again": 0}
+
+
 async def test_an_acceptance_after_the_lease_is_read_from_the_row(steps: Steps, cloud: Service) -> None:
     async def frozen(request: web.Request, fields: dict[str, Any]) -> web.StreamResponse:
         await steps.table.change("UPDATE scan SET owner = 'other', attempt = attempt + 1")
