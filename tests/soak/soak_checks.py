@@ -189,9 +189,9 @@ def check_metrics(left: Left, found: Findings, counted: Counter[str]) -> None:
         f" endpoint; {judged:,} in all that has a verdict",
     )
     found.claim(billed == spent, f"billed: {billed:.0f} by the metrics, {spent} by the ledger")
-    told = f"billed: {billed:.0f}, and {reserved} reserved; by the endpoint {engine}; judged {judged}"
-    found.claim(judged <= engine <= billed + reserved, told)
-    found.claim(billed <= engine, told)
+    against = f"billed: {billed:.0f}, and {reserved} reserved; by the endpoint {engine}; judged {judged}"
+    found.claim(judged <= engine <= billed + reserved, against)
+    found.claim(billed <= engine, against)
 
 
 def read_metrics(text: str) -> dict[str, float]:
