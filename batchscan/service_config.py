@@ -27,6 +27,7 @@ class ServiceConfig(BaseModel):
         max_streams: event streams that are open at a time.
         request_rate: requests a second of one caller, on average over ten seconds.
         max_body: bytes of one request's body.
+        keep_runs_days: days since its end that a run is known for; 0: for ever.
         behind_https: a proxy ends TLS and says so in ``X-Forwarded-Proto``, which is believed.
     """
 
@@ -41,6 +42,7 @@ class ServiceConfig(BaseModel):
     max_streams: Annotated[int, Field(ge=1, le=10_000)] = 200
     request_rate: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 20.0
     max_body: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    keep_runs_days: Annotated[int, Field(ge=0, le=36_500)] = 90
     behind_https: bool = False
 
 

@@ -7,14 +7,11 @@ every step replaces what it wrote.
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, select, update
+from sqlalchemy import Connection, Row, and_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from batchscan.ledger.queue import QueueState
 from batchscan.ledger.schema import aftermath, queue
-
-KEPT_S = 90 * 86400.0
-"""How long it is known what followed a run, seconds."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,10 +76,9 @@ def owed(connection: Connection) -> list[Owed]:
 
 
 def settle(connection: Connection, run_id: str, steps: tuple[Step, ...], *, now: float) -> None:
-    """Note what followed a run, and forget what did long ago; call inside a ledger write."""
+    """Note what followed a run; call inside a ledger write."""
     done = update(aftermath).where(aftermath.c.run_id == run_id)
     connection.execute(done.values(steps=msgspec.json.encode(steps).decode(), done_at=now))
-    connection.execute(delete(aftermath).where(aftermath.c.done_at < now - KEPT_S))
 
 
 def followed(connection: Connection, run_id: str) -> Done | None:

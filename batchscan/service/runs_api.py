@@ -189,7 +189,7 @@ OPERATIONS: Final = (
         about="The run is queued, and safe, when this answers. The same Idempotency-Key is the same run.",
         handler=create_run,
         body=RunOrder,
-        headers={_KEY: "Makes asking again safe: kept with the run, never forgotten."},
+        headers={_KEY: "Makes asking again safe: known as long as its run is."},
         answers={
             202: Answer(
                 what="Queued.",

@@ -1,4 +1,4 @@
-"""What the service does by itself: the runs of the settings file's schedules, and what follows them."""
+"""What the service does by itself: the runs of schedules, what follows them, and forgetting old ones."""
 
 import asyncio
 import time
@@ -19,7 +19,8 @@ from batchscan.ledger.schedules import find_scope, newest_engine
 from batchscan.schedules.schedule import Schedule, selection, watch_of
 from batchscan.schedules.timekeeper import Assignment, Timekeeper
 from batchscan.service.aftermath import Aftermath
-from batchscan.service.keys import ORDERS, QUEUE, READER, SETTLED, STATION, WORKERS
+from batchscan.service.forgetting import Forgetting
+from batchscan.service.keys import ORDERS, QUEUE, READER, SERVICE_CONFIG, SETTLED, STATION, WORKERS
 from batchscan.service.orders import Orders, Target
 from batchscan.service.queue import AD_HOC
 from batchscan.service.watching import ARRIVALS_DIRECTORY, Submit, Watched, Watcher
@@ -43,6 +44,10 @@ async def keeping_time(app: web.Application) -> AsyncIterator[None]:
     aftermath = Aftermath(ledger, app[READER], settled.config)
     workers = app[WORKERS]
     tasks = [workers.start(keeper.run(), "timekeeper"), workers.start(aftermath.run(), "aftermath")]
+    keep_days = app[SERVICE_CONFIG].keep_runs_days
+    if keep_days:
+        forgetting = Forgetting(ledger, app[READER], keep_s=keep_days * 86400.0)
+        tasks.append(workers.start(forgetting.run(), "forgetting"))
     watchers = await asyncio.to_thread(_watchers, app)
     watching = [workers.start(watcher.run(), f"watch {name}") for name, watcher in watchers.items()]
     yield
