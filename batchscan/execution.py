@@ -246,7 +246,7 @@ class Execution:
     ) -> AsyncGenerator[list[Candidate], None]:
         if choice is not None:
             fence = Fence(_roots(request))
-            return chosen_inputs(choice, f"rescan {request.rescan}", self._stats, fence)
+            return chosen_inputs(choice, f"rescan {request.rescan}", fence)
         filters = Filters(include=request.include, exclude=request.exclude, roots=_roots(request))
         return discover(sources, filters, self._stats)
 

@@ -188,7 +188,7 @@ class Pipeline:
                 self._stats.found += len(candidates)  # the others were counted when they were taken up
                 self._inputs += len(candidates)
                 await self._admit(candidates)
-        self._discovered = True
+        self._discovered = self._stats.discovery_done = True
         self._changed.set()
 
     async def _admit(self, batch: list[Candidate]) -> None:

@@ -13,7 +13,6 @@ from batchscan.ledger.chosen import Choice, Extent, choose, hold_all_but
 from batchscan.ledger.runs import RunRecord, RunRequest
 from batchscan.models import Candidate
 from batchscan.report.text import duration, printable
-from batchscan.stats import Stats
 from batchscan.walk import Fence, as_candidate, display_path, look
 
 
@@ -91,22 +90,16 @@ def note_choice(connection: Connection, record: RunRecord) -> None:
         hold_all_but(connection, record.id, request.sample, record.run_id)
 
 
-async def chosen_inputs(
-    choice: Choice, source: str, stats: Stats, fence: Fence
-) -> AsyncGenerator[list[Candidate], None]:
+async def chosen_inputs(choice: Choice, source: str, fence: Fence) -> AsyncGenerator[list[Candidate], None]:
     """Yield the files that held chosen content when they were last seen.
 
     Args:
         choice: of the run.
         source: what the rows name as their source.
-        stats: counts what is found.
         fence: what leads out of it is not read.
     """
     async for locations in choice.locations():
-        batch = await asyncio.to_thread(_looked_at, source, locations, fence)
-        stats.found += len(batch)
-        yield batch
-    stats.discovery_done = True
+        yield await asyncio.to_thread(_looked_at, source, locations, fence)
 
 
 def _looked_at(source: str, locations: list[bytes], fence: Fence) -> list[Candidate]:

@@ -155,6 +155,25 @@ async def test_a_rescan_is_a_run(room: Room) -> None:
     assert run["summary"]["rescan"]["judged"] >= 2
 
 
+async def test_a_run_under_way_says_when_all_its_inputs_are_found(room: Room) -> None:
+    place = room.lab.inputs / "found"
+    skills(place, 4, "odd found")
+    for order in ({"sources": [str(place)]}, {"rescan": {"which": "verdict", "value": "suspicious"}}):
+        room.endpoint.hold()
+        try:
+            run_id = (await room.serving.order(order))["run_id"]
+            events = room.serving.events(f"/runs/{run_id}/events")
+            async for event in events:
+                if (event.data.get("progress") or event.data).get("discovery_done"):
+                    break
+            await events.aclose()
+            run = await room.serving.run(run_id)
+            assert (run["state"], run["progress"]["found"]) == ("running", 4), order
+        finally:
+            room.endpoint.release()
+        assert (await room.serving.ended(run_id))["state"] == "complete"
+
+
 async def test_a_run_that_cannot_be_made_fails_and_the_service_lives_on(room: Room) -> None:
     empty = room.lab.inputs / "empty"
     empty.mkdir()
