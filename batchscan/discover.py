@@ -224,7 +224,7 @@ class _HandOver:
 
 
 async def discover(
-    sources: Sequence[Source], filters: Filters, stats: Stats, *, batch: int = 500
+    sources: Sequence[Source], filters: Filters, stats: Stats, *, batch: int = 512
 ) -> AsyncGenerator[list[Candidate], None]:
     """Yield every input of the sources, once, in lists of at most ``batch``.
 

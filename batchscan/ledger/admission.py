@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from batchscan.ledger import queries
 from batchscan.ledger.chosen import chosen_again
 from batchscan.ledger.firsts import first_paths
+from batchscan.ledger.padding import padded
 from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
 from batchscan.ledger.standing import (
     CURRENT_VERDICT,
@@ -150,7 +151,7 @@ class Admission:
         statement = (
             select_standing(scan.c.digest)
             .select_from(scan.outerjoin(verdict, CURRENT_VERDICT))
-            .where(scan.c.scope == self._scope, scan.c.digest.in_(digests))
+            .where(scan.c.scope == self._scope, scan.c.digest.in_(padded(digests)))
         )
         return {row.digest: standing(row) for row in connection.execute(statement)}
 
@@ -178,12 +179,12 @@ class Admission:
             return
         connection.execute(upsert(scan).on_conflict_do_nothing(), new)
         # A run that waits for what an earlier one left under way has its own patience.
-        left = and_(scan.c.scope == self._scope, scan.c.digest.in_(digests), scan.c.tries > 0)
+        left = and_(scan.c.scope == self._scope, scan.c.digest.in_(padded(digests)), scan.c.tries > 0)
         connection.execute(scan.update().where(left).values(tries=0, put_off=0))
         if again:
             connection.execute(
                 scan.update()
-                .where(scan.c.scope == self._scope, scan.c.digest.in_(again))
+                .where(scan.c.scope == self._scope, scan.c.digest.in_(padded(again)))
                 .values(**start, owner=None, submitted_at=None, problem=None, run=None)
             )
 

@@ -34,6 +34,7 @@ from sqlalchemy import (
     update,
 )
 
+from batchscan.ledger.padding import padded
 from batchscan.ledger.schema import artifact, chosen, file, scan, verdict
 from batchscan.ledger.standing import CURRENT_VERDICT, FINISHED
 from batchscan.ledger.store import Ledger
@@ -144,7 +145,7 @@ def chosen_again(connection: Connection, scope: int, run: int, digests: Sequence
 
     One that another process has begun to submit meanwhile is left to it.
     """
-    mine = and_(chosen.c.run == run, chosen.c.digest.in_(digests), chosen.c.waits)
+    mine = and_(chosen.c.run == run, chosen.c.digest.in_(padded(digests)), chosen.c.waits)
     rows = connection.execute(
         select(chosen.c.digest, scan.c.state)
         .join(scan, and_(scan.c.scope == scope, scan.c.digest == chosen.c.digest))
@@ -154,7 +155,7 @@ def chosen_again(connection: Connection, scope: int, run: int, digests: Sequence
     begun = [digest for digest, state in rows if state not in FINISHED]
     if begun:
         connection.execute(
-            update(chosen).where(chosen.c.run == run, chosen.c.digest.in_(begun)).values(waits=False)
+            update(chosen).where(chosen.c.run == run, chosen.c.digest.in_(padded(begun))).values(waits=False)
         )
     return again
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from sqlalchemy import Connection, Dialect, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from batchscan.ledger.padding import padded
 from batchscan.ledger.schema import seen
 
 Seen: TypeAlias = tuple[bytes, bytes, str]
@@ -29,8 +30,9 @@ def note_firsts(connection: Connection, run: int, inputs: Sequence[Seen]) -> int
     if not inputs:
         return 0
     # One statement, not one a row: a quiet night notes a million.
-    values = [value for digest, key, path in inputs for value in (run, _short(digest), digest, key, path)]
-    return connection.exec_driver_sql(_noting(connection.dialect, len(inputs)), tuple(values)).rowcount
+    rows = padded(inputs)
+    values = [value for digest, key, path in rows for value in (run, _short(digest), digest, key, path)]
+    return connection.exec_driver_sql(_noting(connection.dialect, len(rows)), tuple(values)).rowcount
 
 
 def first_paths(connection: Connection, run: int, inputs: Sequence[Seen]) -> list[str | None]:
@@ -38,7 +40,7 @@ def first_paths(connection: Connection, run: int, inputs: Sequence[Seen]) -> lis
     if note_firsts(connection, run, inputs) == len(inputs):
         return [None] * len(inputs)
     statement = select(seen.c.digest, seen.c.key, seen.c.path).where(
-        seen.c.run == run, seen.c.short.in_({_short(digest) for digest, _, _ in inputs})
+        seen.c.run == run, seen.c.short.in_(padded([_short(digest) for digest, _, _ in inputs]))
     )
     firsts = {digest: (key, path) for digest, key, path in connection.execute(statement)}
     found: list[str | None] = []
@@ -52,7 +54,7 @@ def _short(digest: bytes) -> int:
     return int.from_bytes(digest[:_SHORT_BYTES], "big", signed=True)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _noting(dialect: Dialect, count: int) -> str:
     """The statement that notes that many inputs; its parameters are their values, row by row."""
     row = dict.fromkeys(seen.columns.keys())

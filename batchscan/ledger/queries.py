@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Dialect, Select, and_, bindparam, exists, func, or_, select, tuple_
 
 from batchscan.ledger.chosen import waits, waits_for_its_turn
+from batchscan.ledger.padding import padded
 from batchscan.ledger.schema import artifact, file, scan, verdict, waiting
 from batchscan.ledger.standing import CURRENT_VERDICT, FINISHED, select_standing
 from batchscan.models import ScanState, Stage
@@ -107,7 +108,7 @@ def waiting_page(
     """
     part = select(waiting).where(waiting.c.run == run).order_by(waiting.c.digest, waiting.c.key).limit(limit)
     if digests is not None:
-        part = part.where(waiting.c.digest.in_(digests))
+        part = part.where(waiting.c.digest.in_(padded(digests)))
     if after is not None:
         part = part.where(tuple_(waiting.c.digest, waiting.c.key) > tuple_(*after))
     seen = part.subquery()
@@ -160,11 +161,12 @@ def known(dialect: Dialect, scope: int, at: Sequence[bytes]) -> tuple[str, tuple
     As text for the driver and its parameters: a quiet night reads a million such rows, and a row that
     SQLAlchemy makes costs as much again as all that SQLite does for it.
     """
-    text, others = _known_text(dialect, len(at))
-    return text, (*(scope if name == "scope" else value for name, value in others), *at)
+    places = padded(at)
+    text, others = _known_text(dialect, len(places))
+    return text, (*(scope if name == "scope" else value for name, value in others), *places)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _known_text(dialect: Dialect, count: int) -> tuple[str, list[tuple[str, Any]]]:
     """The statement for that many locations, which are its last parameters; the others come with names."""
     expanded = _KNOWN.compile(dialect=dialect).construct_expanded_state({"scope": 0, "at": [b""] * count})

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from batchscan.errors import UsageError
+from batchscan.ledger.padding import padded
 from batchscan.ledger.runs import RunRecord, RunRequest, to_record
 from batchscan.ledger.schema import queue, run
 from batchscan.ledger.store import Ledger
@@ -304,7 +305,7 @@ class Queue:
             return found
 
         names = await self._ledger.write(work)
-        return await self._list(_SELECTED.where(queue.c.run_id.in_(names)).order_by(queue.c.id))
+        return await self._list(_SELECTED.where(queue.c.run_id.in_(padded(names))).order_by(queue.c.id))
 
     async def origins(self) -> list[str]:
         """List who has ever asked for a run."""
@@ -362,9 +363,10 @@ def _queued(row: Row[Any]) -> QueuedRun:
 def _listed(connection: Connection, names: Sequence[str]) -> list[Listed]:
     """All that is known of some runs, in the order of the names."""
     queued = {
-        row.run_id: _queued(row) for row in connection.execute(_SELECTED.where(queue.c.run_id.in_(names)))
+        row.run_id: _queued(row)
+        for row in connection.execute(_SELECTED.where(queue.c.run_id.in_(padded(names))))
     }
-    begun = select(run).where(run.c.run_id.in_(names))
+    begun = select(run).where(run.c.run_id.in_(padded(names)))
     records = {row.run_id: to_record(row) for row in connection.execute(begun)}
     return [
         Listed(run_id=name, queued=queued.get(name), record=records.get(name))

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batchscan.ledger import queries
 from batchscan.ledger.firsts import Seen, note_firsts
+from batchscan.ledger.padding import padded
 from batchscan.ledger.schema import reported, seen, waiting
 from batchscan.ledger.standing import (
     Waiting,
@@ -161,7 +162,9 @@ class WaitingInputs:
         def work(connection: Connection) -> list[Candidate]:
             taken = set(
                 connection.execute(
-                    select(reported.c.key).where(reported.c.run == self._run, reported.c.key.in_(keys))
+                    select(reported.c.key).where(
+                        reported.c.run == self._run, reported.c.key.in_(padded(keys))
+                    )
                 ).scalars()
             )
             return [c for c, key in zip(candidates, keys, strict=True) if key not in taken]

@@ -21,7 +21,7 @@ LAYERS = (
     "api.credentials",
     "api.signer",
     "api.client",
-    "ledger.owners ledger.slots ledger.standing ledger.store",
+    "ledger.owners ledger.padding ledger.slots ledger.standing ledger.store",
     "ledger.chosen ledger.firsts ledger.schedules ledger.verdicts",
     "ledger.budget ledger.queries ledger.runs",
     "ledger.admission ledger.ages ledger.backlog",
