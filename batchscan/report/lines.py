@@ -1,5 +1,6 @@
 """The lines of a report, read in bounded memory. Rows are parsed here and nowhere else."""
 
+import re
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ BLOCK_BYTES = 1 << 20
 _LINE_LIMIT_BYTES = 64 << 20
 _DIGEST_BYTES = 32
 
+_DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
 _decoder = msgspec.json.Decoder(Row)
 
 
@@ -96,6 +98,15 @@ def decode_row(line: bytes, path: Path, number: int) -> Row:
     if (row.verdict is not None) != (row.outcome is Outcome.SCANNED or row.outcome is Outcome.REUSED):
         raise ReportError(
             f"{path}, line {number}: is {row.outcome} and {'has a' if row.verdict else 'has no'} verdict;"
+            " batchscan writes no such row"
+        )
+    if row.verdict is not None and row.error is not None:
+        raise ReportError(
+            f"{path}, line {number}: is {row.outcome} and has an error; batchscan writes no such row"
+        )
+    if row.sha256 is not None and not _DIGEST(row.sha256):
+        raise ReportError(
+            f"{path}, line {number}: has {printable(row.sha256)!r} for a SHA-256;"
             " batchscan writes no such row"
         )
     return row

@@ -23,6 +23,10 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "report.jsonl").write_bytes(row + encode_row(unjudged()))
     (tmp_path / "torn.jsonl").write_bytes(row + row[:-3])
     (tmp_path / "two.jsonl").write_bytes(row + encode_row(judged(run_id="another")))
+    (tmp_path / "no-digest.jsonl").write_bytes(row + row.replace(b'"sha256":"', b'"sha256":"zz'))
+    (tmp_path / "error.jsonl").write_bytes(
+        row.replace(b'"error":null', b'"error":{"code":"x","message":"y"}')
+    )
     (tmp_path / "none.jsonl").touch()
     (tmp_path / "wrong.toml").write_text("verdicts.malicious = 'allow'")
     (tmp_path / "grace.toml").write_text("grace.days = 1")
@@ -53,6 +57,8 @@ def want(output: str = "out.json", **files: str) -> Want:
         ("report.jsonl", want(policy="grace.toml", previous="directory"), "it is not a regular file"),
         ("torn.jsonl", want(), "torn.jsonl, line 2: is cut off"),
         ("two.jsonl", want(), "has rows of more than one run, 20260618T080000-a1b2c3 and another"),
+        ("no-digest.jsonl", want(), "no-digest.jsonl, line 2: has 'zz"),
+        ("error.jsonl", want(), "error.jsonl, line 1: is scanned and has an error"),
         ("none.jsonl", want(), "has no rows; there is nothing to decide on"),
         ("out.json", want("new.json"), "out.json, line 1: is cut off"),
         ("nosuch.jsonl", want(), "nosuch.jsonl: cannot be read"),

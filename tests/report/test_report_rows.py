@@ -199,3 +199,25 @@ def test_a_line_whose_outcome_and_verdict_contradict_each_other_is_no_row(
     content = msgspec.json.encode({"schema": ROW_SCHEMA, **line, "verdict": verdict})
     with pytest.raises(ReportError, match=f"line 1: is {outcome} and has"):
         decode_row(content, Path("report.jsonl"), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sha256": "zz"}, "line 7: has 'zz' for a SHA-256"),
+        ({"sha256": ""}, "line 7: has '' for a SHA-256"),
+        ({"sha256": "AB" * 32}, "for a SHA-256"),
+        ({"sha256": "ab " * 32}, "for a SHA-256"),
+        ({"sha256": "ab" * 33}, "for a SHA-256"),
+        ({"sha256": "ab" * 32 + "\n"}, "for a SHA-256"),
+        ({"sha256": "\u202e\x1b[2J"}, r"has '\\u202e\\x1b[2J' for a SHA-256"),
+        ({"error": {"code": "too-late", "message": "m"}}, "line 7: is scanned and has an error"),
+    ],
+)
+def test_a_line_that_binds_its_verdict_to_nothing_or_has_an_error_is_no_row(
+    changes: dict[str, Any], told: str
+) -> None:
+    content = msgspec.json.encode(plain(judged()) | changes)
+    with pytest.raises(ReportError) as refused:
+        decode_row(content, Path("report.jsonl"), 7)
+    assert told in str(refused.value)
