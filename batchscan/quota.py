@@ -4,6 +4,8 @@ The service bills files inside the ZIP, once a scan has succeeded. So what it ha
 yet is still to be taken from what it says is left.
 """
 
+import asyncio
+import random
 import sys
 from datetime import datetime
 from typing import Final
@@ -12,6 +14,7 @@ import msgspec
 
 from batchscan.api.client import ScanClient
 from batchscan.api.protocol import PayInfo
+from batchscan.backoff import Backoff
 from batchscan.connect import UNLIMITED
 from batchscan.errors import Reaction, ServiceError
 from batchscan.ledger.backlog import Work
@@ -32,6 +35,11 @@ _PAY_MODES: Final = {0: "postpaid", 1: "prepaid"}
 _POSTPAID: Final = {0: "off", 1: "on, takes what is above the quota", 2: "isolated, the account is overdue"}
 _TIME: Final = "%Y-%m-%d %H:%M:%S"
 _LEARNT: Final = {Reaction.CLOCK, Reaction.CREDENTIAL}
+"""The refusal told the time, or the token is read anew: there is nothing to wait for."""
+
+_PASSING: Final = _LEARNT | {Reaction.TRANSIENT, Reaction.THROTTLE, Reaction.UNKNOWN}
+_QUESTIONS: Final = 3
+_DELAYS: Final = Backoff(first_s=1.0, most_s=2.0)
 
 RENEW: Final = "Buy or renew the order in the console of the endpoint's site."
 
@@ -84,16 +92,20 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def ask_quota(client: ScanClient) -> PayInfo:
-    """Ask once; again where the refusal told the time or the token was read anew. Bills nothing.
+    """Ask, three times at most: what may be over in a moment is waited for. Bills nothing.
 
     Raises:
         ServiceError: refused or not reachable; the message says what to do.
     """
-    try:
-        return await client.pay_info()
-    except ServiceError as error:
-        if error.policy.reaction not in _LEARNT:
-            raise advised(error) from error
+    for number in range(1, _QUESTIONS):
+        try:
+            return await client.pay_info()
+        except ServiceError as error:
+            reaction = error.policy.reaction
+            if reaction not in _PASSING:
+                raise advised(error) from error
+        if reaction not in _LEARNT:  # somebody waits for the answer: not for as long as a run would
+            await asyncio.sleep(_DELAYS.delay_s(number, jitter=random.random()))  # noqa: S311 - no secret
     try:
         return await client.pay_info()
     except ServiceError as error:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 from aiohttp import ClientError, ClientSession, web
-from cli_lab import until
+from cli_lab import SECRET_ID, SECRET_KEY, until
 from service_lab import API, ServiceLab
 
 from batchscan.errors import LedgerError, ReportError, UsageError
@@ -53,6 +53,26 @@ async def test_one_address_may_not_ask_too_often(lab: ServiceLab) -> None:
         assert codes[-1] == 429
         async with http.get(f"{url}/healthz") as reply:
             assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    ("drill", "status", "asked"), [("PayInfo:http-503*2", 200, 3), ("PayInfo:InternalError", 502, 3)]
+)
+async def test_the_quota_outlives_a_fault_of_the_endpoint_within_bounds(
+    lab: ServiceLab, monkeypatch: pytest.MonkeyPatch, drill: str, status: int, asked: int
+) -> None:
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", SECRET_ID)
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", SECRET_KEY)
+    async with lab.service(drill=drill) as endpoint:
+        settled = settle({"config": str(lab.settings(endpoint))})
+        app = make_app({}, settled, ServiceConfig())
+        async with (
+            listening(app) as url,
+            ClientSession() as http,
+            http.get(f"{url}{API}/quota") as reply,
+        ):
+            assert reply.status == status, await reply.text()
+        assert endpoint.arrivals == asked
 
 
 async def test_a_stream_waits_for_its_reader_and_ends_with_it() -> None:
