@@ -141,7 +141,9 @@ class Dispatcher:
                 under_way.cancel()
             summary = await self._executor.execute(under_way)
         except BatchscanError as error:
-            log.error("run failed", reason=str(error))  # noqa: TRY400 - foreseen: the message says all
+            # whoever asked for what is not there is told so; it is no fault of the service
+            tell = log.warning if isinstance(error, NothingMatchedError) else log.error
+            tell("run failed", reason=str(error))
             self._accounts.failed(under_way, error)
             return QueueState.FAILED, _problem(error)
         except Exception as error:

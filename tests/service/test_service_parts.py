@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, web
 from cli_lab import SECRET_ID, SECRET_KEY, until
 from service_lab import API, ServiceLab
+from structlog.testing import capture_logs
 
 from batchscan.errors import LedgerError, ReportError, UsageError
 from batchscan.ledger.queue import KeyReusedError, Queue, QueueState, Work
@@ -53,6 +54,31 @@ async def test_one_address_may_not_ask_too_often(lab: ServiceLab) -> None:
         assert codes[-1] == 429
         async with http.get(f"{url}/healthz") as reply:
             assert reply.status == 200
+
+
+async def test_a_rescan_that_matches_nothing_is_no_error_of_the_service(
+    lab: ServiceLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", SECRET_ID)
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", SECRET_KEY)
+    order = {"rescan": {"which": "verdict", "value": "malicious"}}
+    async with lab.service() as endpoint:
+        settled = settle({"config": str(lab.settings(endpoint))})
+        with capture_logs() as logged:
+            async with (
+                listening(make_app({}, settled, ServiceConfig(**settled.service))) as url,
+                ClientSession() as http,
+            ):
+                async with http.post(f"{url}{API}/runs", json=order) as reply:
+                    run_id = (await reply.json())["run_id"]
+                async with http.get(f"{url}{API}/runs/{run_id}/events") as events:
+                    await events.read()
+                async with http.get(f"{url}{API}/runs/{run_id}") as reply:
+                    run = await reply.json()
+    assert (run["state"], run["problem"]["code"]) == ("failed", "nothing-matched")
+    (ended,) = [line for line in logged if "nothing to" in str(line.get("reason"))]
+    assert ended["log_level"] == "warning"
+    assert not [line for line in logged if line["log_level"] in ("error", "critical")]
 
 
 @pytest.mark.parametrize(
