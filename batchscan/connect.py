@@ -121,13 +121,14 @@ async def _client(
 
 
 class Standalone(msgspec.Struct, frozen=True, kw_only=True):
-    """How the embedded endpoint is run by itself; None is the usual."""
+    """How the embedded endpoint is run by itself; None is the usual. ``stats``: its counters can be read."""
 
     port: int
     site: str
     drill: str | None = None
     engine_version: int | None = None
     total_quota: int | None = None
+    stats: bool = True
 
 
 async def run_standalone(config: Config, standalone: Standalone, stop: asyncio.Event) -> None:
@@ -157,7 +158,7 @@ def _made_up_key() -> Credentials:
 @asynccontextmanager
 async def _embedded(config: Config) -> AsyncIterator[tuple[Endpoint, CredentialSource]]:
     key = _made_up_key()
-    async with _engine(config, key, Standalone(port=0, site=EMBEDDED)) as url:
+    async with _engine(config, key, Standalone(port=0, site=EMBEDDED, stats=False)) as url:
         yield _in_language(Endpoint(EMBEDDED, url, "en-US"), config), StaticCredentials(key)
 
 
@@ -180,7 +181,7 @@ async def _engine(config: Config, key: Credentials, standalone: Standalone) -> A
             total_quota=UNLIMITED if standalone.total_quota is None else standalone.total_quota,
             store_path=config.state_dir / EMBEDDED_STORE,
             drill=None if standalone.drill is None else Drill.parse(standalone.drill),
-            stats=standalone.port != 0,
+            stats=standalone.stats,
         )
     except ValueError as error:
         raise UsageError(f"embedded endpoint: {error}") from error
