@@ -137,12 +137,9 @@ def enqueue(connection: Connection, new: Enqueued, *, now: float) -> tuple[Queue
     Raises:
         KeyReusedError: the key is known with another fingerprint.
     """
-    if new.key is not None:
-        known = connection.execute(_SELECTED.where(queue.c.idempotency_key == new.key)).one_or_none()
-        if known is not None:
-            if known.fingerprint != new.fingerprint:
-                raise KeyReusedError(known.run_id)
-            return _queued(known), False
+    known = None if new.key is None else known_by(connection, new.key, new.fingerprint)
+    if known is not None:
+        return known, False
     values = {
         "run_id": new.run_id,
         "state": QueueState.QUEUED,
@@ -157,6 +154,18 @@ def enqueue(connection: Connection, new: Enqueued, *, now: float) -> tuple[Queue
     }
     connection.execute(insert(queue).values(values))
     return _queued(connection.execute(_SELECTED.where(queue.c.run_id == new.run_id)).one()), True
+
+
+def known_by(connection: Connection, key: str, fingerprint: bytes | None) -> QueuedRun | None:
+    """Find the run that an idempotency key stands for.
+
+    Raises:
+        KeyReusedError: it came with another fingerprint.
+    """
+    known = connection.execute(_SELECTED.where(queue.c.idempotency_key == key)).one_or_none()
+    if known is not None and known.fingerprint != fingerprint:
+        raise KeyReusedError(known.run_id)
+    return None if known is None else _queued(known)
 
 
 def open_origins(connection: Connection) -> set[str]:

@@ -16,9 +16,17 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from batchscan.errors import LedgerError
+from batchscan.errors import LedgerError, NothingMatchedError, UsageError
 from batchscan.ledger.aftermaths import Plan, owe
-from batchscan.ledger.queue import Enqueued, KeyReusedError, QueuedRun, Work, enqueue, open_origins
+from batchscan.ledger.queue import (
+    Enqueued,
+    KeyReusedError,
+    QueuedRun,
+    Work,
+    enqueue,
+    known_by,
+    open_origins,
+)
 from batchscan.ledger.schedules import forget_others, keep, standings
 from batchscan.ledger.store import Ledger
 from batchscan.schedules.schedule import Schedule, origin_of
@@ -55,6 +63,10 @@ class Event(msgspec.Struct, frozen=True):
     turn: Turn
     run: QueuedRun | None = None
     again: bool = False
+
+
+class BusyError(UsageError):
+    """A schedule is to run now, and its run before is not over."""
 
 
 class Timekeeper:
@@ -124,6 +136,49 @@ class Timekeeper:
                 self._on_enqueued(event.run)
             _tell(event)
         return next_at
+
+    async def run_now(
+        self, name: str, *, key: str | None = None, fingerprint: bytes | None = None
+    ) -> tuple[QueuedRun, bool]:
+        """Put a run of a schedule into the queue whatever the time is; its due times stay as they are.
+
+        Args:
+            name: of the schedule, which may be switched off.
+            key: the same key is the same run, however often it comes.
+            fingerprint: of all that came with the key.
+
+        Returns:
+            The run, and whether it is new.
+
+        Raises:
+            KeyError: there is no such schedule.
+            BusyError: its run before is not over.
+            NothingMatchedError: there is nothing to submit again.
+            KeyReusedError: the key came with something else.
+            LedgerError: the ledger failed.
+        """
+        assignment = self._assignments[name]
+        origin, run_id, now = origin_of(name), self._new_run_id(), self._clock()
+
+        def put(connection: Connection) -> tuple[QueuedRun, bool]:
+            known = None if key is None else known_by(connection, key, fingerprint)
+            if known is not None:
+                return known, False
+            if origin in open_origins(connection):
+                raise BusyError(f"the run before of schedule {name} is not over; wait for it, or end it")
+            work = assignment.work(connection)
+            if work is None:
+                raise NothingMatchedError(f"schedule {name} has nothing to submit again")
+            new = Enqueued(run_id, work, assignment.schedule.priority, origin, key, fingerprint)
+            run, fresh = enqueue(connection, new, now=now)
+            owe(connection, run_id, name, assignment.plan)
+            return run, fresh
+
+        run, new = await self._ledger.write(put)
+        if new:
+            self._on_enqueued(run)
+            _log.info("schedule-run-now", schedule=name, run_id=run.run_id)
+        return run, new
 
     def _decide(self, connection: Connection, now: float) -> tuple[list[Event], float | None]:
         before, busy = standings(connection), open_origins(connection)

@@ -8,6 +8,7 @@ from batchscan.execution import Station
 from batchscan.ledger.queue import Queue
 from batchscan.ledger.store import Ledger
 from batchscan.metrics import Metrics
+from batchscan.schedules.timekeeper import Timekeeper
 from batchscan.service.dispatcher import Dispatcher
 from batchscan.service.events import EventBroker
 from batchscan.service.health import Pulse
@@ -44,4 +45,5 @@ METRICS: Final = web.AppKey("metrics", Metrics)
 PULSE: Final = web.AppKey("pulse", Pulse)
 QUOTA: Final = web.AppKey("quota", QuotaNote)
 QUEUE: Final = web.AppKey("queue", RunQueue)
+TIMEKEEPER: Final = web.AppKey("timekeeper", Timekeeper)
 DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)

@@ -21,7 +21,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0" * 64])]
 
-PATH_PARAMETERS: Final[Mapping[str, Any]] = {"run_id": RunId, "sha256": Sha256}
+ScheduleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["nightly"])]
+
+PATH_PARAMETERS: Final[Mapping[str, Any]] = {"run_id": RunId, "sha256": Sha256, "name": ScheduleName}
 """By name, as it stands in a path. A value of another form is not found."""
 
 

@@ -68,13 +68,10 @@ def describe(request: web.Request, listed: Listed) -> Run:
 
 async def create_run(request: web.Request) -> web.Response:
     """Put a run into the line."""
-    _check_open(request)
+    check_open(request)
     order = await read_body(request, RunOrder)
-    key = request.headers.get(_KEY)
-    if key is not None and not _KEYS.fullmatch(key):
-        raise RefusedError(422, f"{_KEY}: 1 to 255 printable characters, no blanks")
-    run, new = await place_order(request, order, key)
-    return await _accepted(request, run, new=new)
+    run, new = await place_order(request, order, read_key(request))
+    return await accepted(request, run, new=new)
 
 
 async def place_order(request: web.Request, order: RunOrder, key: str | None) -> tuple[QueuedRun, bool]:
@@ -87,7 +84,7 @@ async def place_order(request: web.Request, order: RunOrder, key: str | None) ->
         RefusedError: it is not carried out, and why.
         UsageError: something is wrong with it.
     """
-    _check_open(request)
+    check_open(request)
     fingerprint = None if key is None else _fingerprint(order)
     known = None if key is None else await request.app[ROWS].find_key(key)
     if known is not None and known.fingerprint == fingerprint:  # whatever its sources are by now
@@ -149,12 +146,30 @@ async def end_run(request: web.Request, run_id: str) -> Listed:
     return listed
 
 
-def _check_open(request: web.Request) -> None:
+def read_key(request: web.Request) -> str | None:
+    """Read the key that makes asking again safe.
+
+    Raises:
+        RefusedError: it has not the form of one.
+    """
+    key = request.headers.get(_KEY)
+    if key is not None and not _KEYS.fullmatch(key):
+        raise RefusedError(422, f"{_KEY}: 1 to 255 printable characters, no blanks")
+    return key
+
+
+def check_open(request: web.Request) -> None:
+    """Refuse what asks for more work while the service stops.
+
+    Raises:
+        RefusedError: it does.
+    """
     if request.app[STATE].draining:
         raise RefusedError(503, "the service is stopping; ask again", headers={"Retry-After": "10"})
 
 
-async def _accepted(request: web.Request, run: QueuedRun, *, new: bool) -> web.Response:
+async def accepted(request: web.Request, run: QueuedRun, *, new: bool) -> web.Response:
+    """Answer that a run is in the line, and where it is."""
     headers = {"Location": f"{PREFIX}/runs/{run.run_id}"}
     if not new:
         headers[_REPLAYED] = "true"
@@ -180,6 +195,16 @@ def _fingerprint(order: RunOrder) -> bytes:
     return hashlib.sha256(json.dumps(order.model_dump(mode="json"), sort_keys=True).encode()).digest()
 
 
+KEY_HEADER: Final = {_KEY: "Makes asking again safe: known as long as its run is."}
+QUEUED: Final = Answer(
+    what="Queued.",
+    model=Run,
+    headers={
+        "Location": "where the run is",
+        _REPLAYED: "true where the key was known, and so no run was made",
+    },
+)
+
 OPERATIONS: Final = (
     Operation(
         method="POST",
@@ -189,17 +214,8 @@ OPERATIONS: Final = (
         about="The run is queued, and safe, when this answers. The same Idempotency-Key is the same run.",
         handler=create_run,
         body=RunOrder,
-        headers={_KEY: "Makes asking again safe: known as long as its run is."},
-        answers={
-            202: Answer(
-                what="Queued.",
-                model=Run,
-                headers={
-                    "Location": "where the run is",
-                    _REPLAYED: "true where the key was known, and so no run was made",
-                },
-            )
-        },
+        headers=KEY_HEADER,
+        answers={202: QUEUED},
         refusals={
             403: "A source is not below a root, or a page of another origin sent it.",
             404: "There is no such endpoint.",

@@ -20,7 +20,16 @@ from batchscan.schedules.schedule import Schedule, selection, watch_of
 from batchscan.schedules.timekeeper import Assignment, Timekeeper
 from batchscan.service.aftermath import Aftermath
 from batchscan.service.forgetting import Forgetting
-from batchscan.service.keys import ORDERS, QUEUE, READER, SERVICE_CONFIG, SETTLED, STATION, WORKERS
+from batchscan.service.keys import (
+    ORDERS,
+    QUEUE,
+    READER,
+    SERVICE_CONFIG,
+    SETTLED,
+    STATION,
+    TIMEKEEPER,
+    WORKERS,
+)
 from batchscan.service.orders import Orders, Target
 from batchscan.service.queue import AD_HOC
 from batchscan.service.watching import ARRIVALS_DIRECTORY, Submit, Watched, Watcher
@@ -41,6 +50,7 @@ async def keeping_time(app: web.Application) -> AsyncIterator[None]:
     settled, ledger = app[SETTLED], app[STATION].ledger
     assignments = await asyncio.to_thread(assign, settled.schedules, app[ORDERS])
     keeper = Timekeeper(ledger, assignments, new_run_id=new_run_id, on_enqueued=app[QUEUE].announce)
+    app[TIMEKEEPER] = keeper
     aftermath = Aftermath(ledger, app[READER], settled.config)
     workers = app[WORKERS]
     tasks = [workers.start(keeper.run(), "timekeeper"), workers.start(aftermath.run(), "aftermath")]

@@ -11,7 +11,7 @@ from typing import Any
 
 from cli_lab import skill, skills, until
 from notice_lab import inbox
-from service_lab import ServiceLab, toml
+from service_lab import API, ServiceLab, toml
 
 from batchscan.ledger.schedules import Standing, keep
 from batchscan.ledger.store import open_ledger
@@ -149,3 +149,48 @@ async def test_what_an_older_engine_judged_is_rescanned_and_otherwise_there_is_n
             run = await serving.ended(run_id)
             rows = lab.rows_of(2, lab.report_of(run_id))
             assert (run["state"], {row["engine_version"] for row in rows}) == ("complete", {20260601})
+
+
+async def test_a_schedule_runs_now_when_it_is_asked_for_and_never_twice_at_a_time(lab: ServiceLab) -> None:
+    skills(lab.inputs, 2)
+    async with lab.service() as service:
+        audit = {"sources": ["in"], "enabled": False, "budget": 7, "priority": 33, "notify": False}
+        tables: dict[str, dict[str, Any]] = {
+            "audit": {**audit, "reports": ["csv"], "reports_dir": "out"},
+            "again": {"rescan": "verdict=malicious"},
+        }
+        async with lab.serving(schedules(lab.settings(service), tables)) as serving:
+            service.hold()
+            key = {"Idempotency-Key": "now-1"}
+            reply = await serving.post("/schedules/audit/runs", headers=key)
+            assert reply.status == 202, reply.text
+            run_id = reply.json["run_id"]
+            assert reply.headers["Location"] == f"{API}/runs/{run_id}"
+            assert (reply.json["origin"], reply.json["priority"]) == ("schedule audit", 33)
+            # the same key is the same run; any other has to wait until that is over
+            again = await serving.post("/schedules/audit/runs", headers=key)
+            assert (again.status, again.json["run_id"]) == (202, run_id)
+            assert again.headers["Idempotency-Replayed"] == "true"
+            replies = [await serving.post("/schedules/audit/runs") for _ in range(2)]
+            problems = [each.problem(409, "not-over") for each in replies]
+            assert "run before of schedule audit is not over" in problems[0]["detail"]
+            (await serving.post("/schedules/again/runs", headers=key)).problem(409, "key-reused")
+            (await serving.post("/schedules/again/runs")).problem(409, "nothing-matched")
+            (await serving.post("/schedules/nosuch/runs")).problem(404, "not-found")
+            (await serving.post("/schedules/audit/runs", {"budget": 1})).problem(400, "bad-request")
+            wrong = await serving.post("/schedules/audit/runs", headers={"Idempotency-Key": "a b"})
+            wrong.problem(422, "invalid")
+            service.release()
+            assert (await serving.ended(run_id))["state"] == "complete"
+            await until(lambda: steps(lab, "audit") is not None)
+            assert (lab.path / "out" / f"audit-{run_id}.csv").is_file()
+            later = await serving.post("/schedules/audit/runs", headers={"Idempotency-Key": "now-2"})
+            assert (later.status, later.json["run_id"] != run_id) == (202, True)
+            await serving.ended(later.json["run_id"])
+    ((work,),) = query(lab, f"SELECT work FROM queue WHERE run_id = '{run_id}'")
+    assert json.loads(work)["budget"] == 7
+    # its due times are what they were
+    ((due, last, skipped),) = query(
+        lab, "SELECT last_due, last_run, skipped FROM schedule WHERE name = 'audit'"
+    )
+    assert (due, last, skipped) == (None, None, 0)
