@@ -8,6 +8,7 @@ never sees it, and no page can make a browser use the API by it.
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -65,6 +66,13 @@ async def read_form(request: web.Request) -> dict[str, str]:
     if not request.app[SESSIONS].is_form_word(request[SESSION], form.get(WORD, "")):
         raise RefusedError(403, "the form is of a session that is over; load the page again", code="old-form")
     return form
+
+
+def form_key(form: Mapping[str, str]) -> str | None:
+    """Make an idempotency key of the one that a form was given, so that sending it twice is one run."""
+    key = form.get("key", "")
+    usable = key.isascii() and key.isalnum() and len(key) <= 64  # noqa: PLR2004 - twice what is given out
+    return f"view-{key}" if usable else None
 
 
 async def show_login(request: web.Request) -> web.StreamResponse:

@@ -18,7 +18,7 @@ from batchscan.service.view.overview import Overview
 from batchscan.service.view.pace import Pacemeter
 from batchscan.service.view.rendering import page, see, static
 from batchscan.service.view.runs import RunPages
-from batchscan.service.view.schedules import show_schedules
+from batchscan.service.view.schedules import run_schedule, show_schedules
 
 _NEWS: Final = web.AppKey("news", News)
 _PACE: Final = web.AppKey("pace", Pacemeter)
@@ -47,6 +47,7 @@ def add_view(app: web.Application) -> None:
             web.get(f"{VIEW}/skills", skills.find_skill),
             web.get(f"{VIEW}/skills/{{sha256}}", skills.show_skill),
             web.get(f"{VIEW}/schedules", show_schedules),
+            web.post(f"{VIEW}/schedules/{{name}}/runs", run_schedule),
             web.get(LOGIN, door.show_login),
             web.post(LOGIN, Login().log_in),
             web.post(f"{VIEW}/logout", door.log_out),

@@ -19,13 +19,12 @@ from batchscan.service.operations import path_parameter
 from batchscan.service.problems import RefusedError, invalid
 from batchscan.service.reports_api import MEDIA
 from batchscan.service.runs_api import describe, end_run, find_run, place_order
-from batchscan.service.view.door import read_form
+from batchscan.service.view.door import form_key, read_form
 from batchscan.service.view.lines import headline_of, line_of
 from batchscan.service.view.news import News
 from batchscan.service.view.rendering import SESSION, fragment, page, see
 
 LISTED: Final = 25
-_KEY: Final = "view-"
 _STATES: Final = ("queued", "running", "complete", "incomplete", "cancelled", "failed", "interrupted")
 
 
@@ -90,9 +89,7 @@ class RunPages:
             order = RunOrder.model_validate(_order(form), strict=True)
         except ValidationError as error:
             raise invalid(error, "form") from error
-        key = form.get("key", "")
-        usable = key.isascii() and key.isalnum() and len(key) <= 64  # noqa: PLR2004 - twice what is given out
-        run, _ = await place_order(request, order, f"{_KEY}{key}" if key and usable else None)
+        run, _ = await place_order(request, order, form_key(form))
         return see(f"{VIEW}/runs/{run.run_id}")
 
     async def _content(self, request: web.Request) -> dict[str, Any]:
