@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, union
 
+from batchscan.ledger.padding import padded
 from batchscan.ledger.queue import QueueState
 from batchscan.ledger.schema import aftermath, chosen, purse, queue, run, schedule, waiting
 
@@ -47,7 +48,7 @@ def ended_before(
     statement = (
         select(queue.c.id, queue.c.run_id)
         .outerjoin(run, run.c.run_id == queue.c.run_id)
-        .where(queue.c.id > after, queue.c.id.not_in(keep), _is_old(at))
+        .where(queue.c.id > after, queue.c.id.not_in(padded(keep)), _is_old(at))
         .order_by(queue.c.id)
         .limit(limit)
     )
@@ -61,19 +62,19 @@ def forget(connection: Connection, old: Sequence[Old], at: float) -> bool:
         Whether all is done; else call it again, in a transaction of its own.
     """
     found = (
-        select(queue.c.run_id, run.c.id, run.c.scope)
+        select(queue.c.run_id, run.c.id)
         .outerjoin(run, run.c.run_id == queue.c.run_id)
-        .where(queue.c.id.in_([number for number, _ in old]), _is_old(at))
+        .where(queue.c.id.in_(padded([number for number, _ in old])), _is_old(at))
     )
     rows = connection.execute(found).all()
-    numbers = [row.id for row in rows if row.id is not None]
+    numbers = padded([row.id for row in rows if row.id is not None])
+    names = padded([row.run_id for row in rows])
     for table in (waiting, chosen):
         mine = table.c.run.in_(numbers)
         digests = connection.execute(select(table.c.digest).where(mine).limit(ROWS)).scalars().all()
-        connection.execute(delete(table).where(mine, table.c.digest.in_(set(digests))))
+        connection.execute(delete(table).where(mine, table.c.digest.in_(padded(digests))))
         if len(digests) == ROWS:
             return False
-    names = [row.run_id for row in rows]
     connection.execute(delete(purse).where(purse.c.name.in_([f"run {number}" for number in numbers])))
     connection.execute(delete(run).where(run.c.id.in_(numbers)))
     connection.execute(delete(aftermath).where(aftermath.c.run_id.in_(names)))
