@@ -48,6 +48,23 @@ def look_back(config: Config, report: Path, record: RunRecord) -> RunFacts:
     )
 
 
+def changes_of(config: Config, record: RunRecord) -> Changes | None:
+    """Tell what changed from the last run over the same inputs to this one; None where that is not known.
+
+    Blocks; reads the two reports.
+
+    Raises:
+        LedgerError: the ledger failed.
+    """
+    previous = asyncio.run(_previous(config, record))
+    return None if previous is None else _changes(previous, record.report, record)
+
+
+async def _previous(config: Config, record: RunRecord) -> RunRecord | None:
+    async with open_state(config) as ledger:
+        return await previous_run(Runs(ledger), record)
+
+
 async def _before(config: Config, record: RunRecord) -> tuple[tuple[PastRun, ...], RunRecord | None]:
     like = _lasting(record.request)
     async with open_state(config) as ledger:

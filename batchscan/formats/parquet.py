@@ -18,6 +18,9 @@ from batchscan.formats.entry import Context, Entry
 from batchscan.models import ROW_SCHEMA, Row
 from batchscan.report.text import encodable
 
+# Its own pool keeps some megabytes for each of a dozen threads, for tables that take kilobytes.
+pa.set_memory_pool(pa.system_memory_pool())
+
 GROUP_ROWS: Final = 8192
 GROUP_CHARACTERS: Final = 8 << 20
 """A row group ends at whichever comes first: the rows, or the characters of its longer texts."""

@@ -15,9 +15,9 @@ import structlog
 
 from batchscan.config import Config
 from batchscan.errors import BatchscanError
-from batchscan.formats.entry import RunFacts
+from batchscan.formats.page_changes import ChangesShown, show_changes
 from batchscan.ledger.runs import RunRecord
-from batchscan.lookback import look_back
+from batchscan.lookback import changes_of
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class News:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._found: OrderedDict[str, RunFacts | None] = OrderedDict()
+        self._found: OrderedDict[str, ChangesShown | None] = OrderedDict()
         self._wanted: OrderedDict[str, RunRecord] = OrderedDict()
         self._asked = asyncio.Event()
 
@@ -42,7 +42,7 @@ class News:
         """Whether it was found out, or tried to; if not, it may be asked for."""
         return run_id in self._found
 
-    def of(self, record: RunRecord) -> RunFacts | None:
+    def of(self, record: RunRecord) -> ChangesShown | None:
         """Tell what is known of a run that has ended; None until it is found out, or where it cannot be."""
         run_id = record.run_id
         if run_id in self._found:
@@ -65,9 +65,9 @@ class News:
                 if len(self._found) > _KEPT:
                     self._found.popitem(last=False)
 
-    async def _look(self, record: RunRecord) -> RunFacts | None:
+    async def _look(self, record: RunRecord) -> ChangesShown | None:
         try:
-            return await _aside(lambda: look_back(self._config, record.report, record))
+            return await _aside(lambda: self._compare(record))
         except BatchscanError as error:
             log.warning("what a run found anew is not known", run_id=record.run_id, reason=str(error))
             return None
@@ -76,18 +76,22 @@ class News:
             log.exception("what a run found anew is not known: please report it", run_id=record.run_id)
             return None
 
+    def _compare(self, record: RunRecord) -> ChangesShown | None:
+        changes = changes_of(self._config, record)
+        return None if changes is None else show_changes(changes)  # all of them would be kept for a few lines
 
-async def _aside(work: Callable[[], RunFacts]) -> RunFacts:
+
+async def _aside(work: Callable[[], ChangesShown | None]) -> ChangesShown | None:
     """Do it in a thread of its own, which the service's end does not wait for: nothing is written."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[RunFacts] = loop.create_future()
+    done: asyncio.Future[ChangesShown | None] = loop.create_future()
 
-    def settle(found: RunFacts | None, error: Exception | None) -> None:
+    def settle(found: ChangesShown | None, error: Exception | None) -> None:
         if not done.done():
-            if found is not None:
+            if error is None:
                 done.set_result(found)
             else:
-                done.set_exception(error or RuntimeError("nothing came of it"))
+                done.set_exception(error)
 
     def run() -> None:
         found, failure = None, None

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from batchscan.connect import scope_name
 from batchscan.errors import LedgerError
-from batchscan.formats.page_changes import ChangesShown, show_changes
+from batchscan.formats.page_changes import ChangesShown
 from batchscan.ledger.ages import BOUNDS_S, Ages, read_ages
 from batchscan.ledger.queue import Listed
 from batchscan.pages.charts import Strip, strip
@@ -137,8 +137,7 @@ class Overview:
             line = line_of(describe(request, each))
             if line.state not in ("complete", "incomplete") or line.state not in ENDS:
                 continue
-            facts = self._news.of(each.record)
-            changes = None if facts is None or facts.changes is None else show_changes(facts.changes)
+            changes = self._news.of(each.record)
             found.append(Fresh(line, self._news.is_known(each.run_id), changes))
         return found
 

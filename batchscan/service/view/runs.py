@@ -8,7 +8,6 @@ import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
-from batchscan.formats.page_changes import show_changes
 from batchscan.report.summary import Summary, decode_summary
 from batchscan.service.documents import RunOrder
 from batchscan.service.events import STATE, Event
@@ -96,10 +95,9 @@ class RunPages:
         listed = await find_run(request, path_parameter(request, "run_id"))
         run = describe(request, listed)
         line, summary = line_of(run), None if listed.record is None else _summary(listed.record.summary)
-        facts = None
+        changes = None
         if line.ended and listed.record is not None and summary is not None:
-            facts = self._news.of(listed.record)
-        changes = None if facts is None or facts.changes is None else show_changes(facts.changes)
+            changes = self._news.of(listed.record)
         return {
             "line": line,
             "run": run,
