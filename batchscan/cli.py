@@ -7,6 +7,7 @@ Data goes to stdout, everything else to stderr. What a command needs is imported
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Final, NoReturn, cast
 
 import typer
@@ -289,6 +290,14 @@ def status(
             help="List instead the files whose verdicts expire within so many days.",
         ),
     ] = None,
+    backup: Annotated[
+        Path | None,
+        typer.Option(
+            "--backup",
+            metavar="FILE",
+            help="Copy the ledger instead, also while runs go on, into a new file, and check the copy.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Show runs and how far they came, and how many verdicts expire within a week.
@@ -300,6 +309,8 @@ def status(
     """
     from batchscan import commands  # noqa: PLC0415 - see the module
 
+    if backup is not None:
+        raise typer.Exit(commands.backup({"config": config, "state_dir": state_dir}, backup, as_json=json))
     if verify:
         raise typer.Exit(commands.verify({"config": config, "state_dir": state_dir}, as_json=json))
     if expiring is not None:

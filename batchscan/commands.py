@@ -19,6 +19,7 @@ from batchscan.connect import Access, Standalone, find_access, run_standalone
 from batchscan.errors import CredentialsError, UsageError
 from batchscan.expiry import find_expiring, list_expiring, show_expiring
 from batchscan.gate_options import GateOptions
+from batchscan.ledger.backup import back_up
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.ledger.verify import verify as verify_ledger
 from batchscan.models import RunState
@@ -201,6 +202,21 @@ def verify(settings: dict[str, Any], *, as_json: bool) -> int:
     with data_on_stdout():
         show_verification(found, as_json=as_json)
     return UsageError.exit_code if found.faults else 0
+
+
+def backup(settings: dict[str, Any], copy: Path, *, as_json: bool) -> int:
+    """Copy the ledger as it is now, and check the copy.
+
+    Raises:
+        BatchscanError: it is not copied, and why.
+    """
+    config = configured(settings)
+    if not has_ledger(config):
+        raise UsageError(f"no ledger in {config.state_dir}; name its --state-dir")
+    found = back_up(config.state_dir / LEDGER_FILE, copy)
+    with data_on_stdout():
+        show_verification(found, as_json=as_json)
+    return 0
 
 
 def engine(settings: dict[str, Any], standalone: Standalone) -> int:

@@ -26,7 +26,7 @@ LAYERS = (
     "ledger.budget ledger.queries ledger.runs",
     "ledger.admission ledger.ages ledger.backlog",
     "ledger.gauges ledger.history ledger.queue ledger.verify ledger.waiting",
-    "ledger.aftermaths ledger.pruning",
+    "ledger.aftermaths ledger.backup ledger.pruning",
     "ledger.scans metrics",
     "report.gate report.lines report.outfile report.rows report.spending report.tally",
     "report.jsonl report.progress report.replaced report.summary report.survey",
