@@ -168,6 +168,7 @@ class Process:
 
 def environment(work: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH") if name in os.environ}
+    kept["MALLOC_ARENA_MAX"] = "2"  # as the units and the image have it
     home = {"HOME": str(work / "home"), "XDG_STATE_HOME": str(work / "home" / "state")}
     return {**kept, **home, "TENCENTCLOUD_SECRET_ID": SECRET_ID, "TENCENTCLOUD_SECRET_KEY": SECRET_KEY}
 
