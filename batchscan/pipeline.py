@@ -7,8 +7,9 @@ queue of digests. A task that dies ends the run, loudly.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 
 from batchscan.admit import Admitter
 from batchscan.budget import unaffordable_in, why_unsent
-from batchscan.errors import BatchscanError
+from batchscan.errors import BatchscanError, ReportError
 from batchscan.ledger.budget import Leftover
 from batchscan.ledger.owners import is_alive
 from batchscan.ledger.scans import Scans
@@ -28,7 +29,7 @@ from batchscan.outage import RunStoppedError
 from batchscan.record import Recorder
 from batchscan.scheduler import Scheduler, Wake
 from batchscan.settlement import Settlement
-from batchscan.stages import GivenUp, Gone, Settled, Stages
+from batchscan.stages import GivenUp, Gone, Next, Settled, Stages
 from batchscan.stats import Stats
 
 log = structlog.get_logger(__name__)
@@ -126,6 +127,7 @@ class Pipeline:
         self._discovered = False
         self._inputs = recorder.tally.inputs + stats.waiting  # what a resumed run has taken up
         self._stopped: RunStoppedError | None = None
+        self._unwritten: ReportError | None = None
         limits = {Stage.SUBMIT: policy.submits}
         if policy.wait:
             limits[Stage.POLL] = policy.polls
@@ -144,20 +146,32 @@ class Pipeline:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                producer = tasks.create_task(self._produce())
-                settler = tasks.create_task(self._settlement.run())
+                producer = tasks.create_task(self._in_order(self._produce))
+                settler = tasks.create_task(self._in_order(self._settlement.run))
                 scheduler = tasks.create_task(self._scheduler.run())
-                await self._watch()
+                await self._in_order(self._watch)
                 producer.cancel()
                 self._scheduler.stop()
                 _, late = await asyncio.wait({scheduler}, timeout=_DRAIN_S)
                 for task in late:
                     task.cancel()
-                await self._settlement.drained()
+                settled = tasks.create_task(self._settlement.drained())
+                await asyncio.wait({settled, settler}, return_when=asyncio.FIRST_COMPLETED)
+                settled.cancel()
                 settler.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from group
+        if self._unwritten is not None:
+            raise self._unwritten
         return await self._end()
+
+    async def _in_order(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Let a report that cannot be written end the run in order: answers to what was sent are recorded."""
+        try:
+            await work()
+        except ReportError as error:
+            self._unwritten = self._unwritten or error
+            self.drain()
 
     async def _end(self) -> Ending:
         drained = self._draining and not (self._discovered and await self._waiting.count() == 0)
@@ -210,6 +224,12 @@ class Pipeline:
             return None
         if isinstance(step, Wake):
             return step
+        await self._in_order(partial(self._follow, step, digest))
+        self._changed.set()
+        return None
+
+    async def _follow(self, step: Next, digest: bytes) -> None:
+        """Do what is to be done about a digest that needs no further call."""
         if isinstance(step, Settled):
             await self._settlement.finished(digest)
             if self._chooses:
@@ -219,8 +239,6 @@ class Pipeline:
         elif isinstance(step, Gone):
             await self._settlement.readmit(digest)
             self._scheduler.nudge()
-        self._changed.set()
-        return None
 
     def _stop(self, stopped: RunStoppedError) -> None:
         if self._stopped is None:

@@ -30,7 +30,7 @@ from batchscan.stats import Stats
 
 LEDGER_FILE = "ledger.sqlite3"
 _REPORTS_DIRECTORY = "reports"
-_COLLECT_EVERY = 50_000
+_COLLECT_EVERY = 10_000
 """Objects made and not freed until the collector looks; Python's own is 700."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from core_lab import (
     CREATE,
     RESULT,
@@ -25,7 +26,7 @@ from core_lab import (
     zipped,
 )
 
-from batchscan.errors import LedgerError
+from batchscan.errors import LedgerError, ReportError
 from batchscan.ledger.runs import KEPT_S, RunRecord
 from batchscan.ledger.scans import Scans
 from batchscan.ledger.standing import Freshness
@@ -298,6 +299,48 @@ async def test_a_part_that_dies_ends_the_run_loudly_and_leaves_nothing_running(
             await pipeline.run()
     assert not open_
     assert tasks() == before
+
+
+@pytest.mark.parametrize("part", ["discovery", "settler"])
+async def test_a_report_that_cannot_be_written_ends_the_run_once_what_was_sent_is_answered(
+    table: Bench, tmp_path: Path, cloud: Service, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    root = tmp_path / "in"
+    write_skills(root, 3)
+    full, answering = asyncio.Event(), asyncio.Event()
+
+    async def late(request: web.Request, fields: dict[str, Any]) -> web.StreamResponse:
+        await answering.wait()
+        return await cloud.usual(CREATE, request, fields)
+
+    def unwritten(*_: Any, **__: Any) -> Any:
+        full.set()
+        raise ReportError("the disk is full")
+
+    async def endless() -> AsyncGenerator[list[Candidate], None]:
+        yield inputs(root)
+        await eventually(lambda: cloud.calls[CREATE] == 3)
+        if part == "discovery":
+            unwritten()
+        await asyncio.Event().wait()
+
+    # with one that is answered at once, for the settler to have something to write
+    cloud.script[CREATE] = [late, late] if part == "settler" else [late, late, late]
+    run = await table.new_run()
+    before = tasks()
+    async with table.pipeline(run, endless()) as (pipeline, recorder):
+        if part == "settler":
+            monkeypatch.setattr(recorder, "settled", unwritten)
+        running = asyncio.create_task(pipeline.run())
+        await full.wait()
+        await eventually(lambda: cloud.calls[CREATE] == 3)
+        await asyncio.wait({running}, timeout=0.1)
+        answering.set()
+        with pytest.raises(ReportError, match="the disk is full"):
+            await running
+    assert tasks() == before
+    states = [row["state"] for row in await table.rows("SELECT state FROM scan")]
+    assert sorted(states) == (["done", "scanning", "scanning"] if part == "settler" else ["scanning"] * 3)
 
 
 async def test_an_abort_leaves_nothing_running_and_can_be_resumed(
