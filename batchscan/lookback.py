@@ -14,7 +14,7 @@ import structlog
 from batchscan.compare import changes_between, side_of
 from batchscan.config import Config
 from batchscan.errors import BatchscanError
-from batchscan.formats.entry import Changes, PastRun, RunFacts
+from batchscan.formats.entry import PAST_RUNS, Changes, PastRun, RunFacts
 from batchscan.ledger.runs import RunRecord, RunRequest, Runs
 from batchscan.previous import previous_run
 from batchscan.report.summary import decode_summary
@@ -37,7 +37,7 @@ def look_back(config: Config, report: Path, record: RunRecord) -> RunFacts:
         LedgerError: the ledger failed.
     """
     past, previous = asyncio.run(_before(config, record))
-    own = _ended(record)
+    own = None if record.summary is None else _ended(record.started_at, record.summary)
     return RunFacts(
         run_id=record.run_id,
         started_at=record.started_at,
@@ -69,9 +69,14 @@ async def _before(config: Config, record: RunRecord) -> tuple[tuple[PastRun, ...
     like = _lasting(record.request)
     async with open_state(config) as ledger:
         runs = Runs(ledger)
-        found = reversed(await runs.up_to(record, _LOOKED_AT))
-        same = [_ended(run) for run in found if like.same_inputs(_lasting(run.request))]
-        return tuple(run for run in same if run is not None), await previous_run(runs, record)
+        ends = await runs.ends_like(
+            record,
+            lambda request: like.same_inputs(_lasting(request)),
+            looked_at=_LOOKED_AT,
+            most=PAST_RUNS,
+        )
+        past = [_ended(began, summary) for began, summary in ends]
+        return tuple(run for run in past if run is not None), await previous_run(runs, record)
 
 
 def _changes(previous: RunRecord, report: Path, record: RunRecord) -> Changes | None:
@@ -92,11 +97,9 @@ def _lasting(request: RunRequest) -> RunRequest:
     return msgspec.structs.replace(request, stdin_sha256=None)
 
 
-def _ended(record: RunRecord) -> PastRun | None:
-    """How it ended; None where it has not, or a version that is newer wrote that down."""
-    if record.summary is None:
-        return None
+def _ended(began: float, summary: str) -> PastRun | None:
+    """How a run ended; None where a version that is newer wrote that down."""
     try:
-        return PastRun(record.started_at, decode_summary(record.summary))
+        return PastRun(began, decode_summary(summary))
     except msgspec.ValidationError:
         return None

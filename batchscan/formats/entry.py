@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -12,6 +12,9 @@ from batchscan.report.gaps import Gaps
 from batchscan.report.summary import Summary
 from batchscan.report.survey import Survey
 from batchscan.suppressions import Audit, Suppression
+
+PAST_RUNS: Final = 30
+"""Runs over the same inputs that a page looks back at."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -42,7 +45,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         started_at, finished_at: epoch seconds; None while it has not ended.
         summary: how it last ended, None before.
-        past: the ends of the latest runs over the same inputs, oldest first, up to this one's.
+        past: the ends of the latest runs over the same inputs, ``PAST_RUNS`` at most, the oldest first, up to
+            this one's.
         changes: since the last complete one of them; None where there is none to compare with.
     """
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from batchscan.formats.entry import Context
+from batchscan.formats.entry import PAST_RUNS, Context
 from batchscan.models import Outcome, RiskLevel
 from batchscan.pages.charts import Segment, Strip, bar, strip
 from batchscan.pages.rendering import day, middle_cut, prose
@@ -13,7 +13,6 @@ from batchscan.report.survey import NO_SCORE, SEVERITY
 RULES_SHOWN: Final = 10
 """Rules in the chart."""
 
-_RUNS: Final = 30
 _STRIP_PX: Final = 44.0
 _MISSING: Final = "missing"
 _BINS: Final = [*((low, low + 9) for low in range(0, 90, 10)), (90, 100)]
@@ -105,7 +104,7 @@ def _shares(lines: list[tuple[str, str | None, int]]) -> list[Share]:
 
 def trend(context: Context) -> Chart | None:
     """How the last runs over the same inputs ended; None where there are fewer than two."""
-    past = () if context.run is None else context.run.past[-_RUNS:]
+    past = () if context.run is None else context.run.past[-PAST_RUNS:]
     if len(past) < 2:  # noqa: PLR2004 - one point is no trend
         return None
     labels = [day(run.started_at) for run in past]

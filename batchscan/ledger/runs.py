@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, insert, select, update
 
 from batchscan.ledger.chosen import Selection
+from batchscan.ledger.padding import padded
 from batchscan.ledger.schema import run, waiting
 from batchscan.ledger.store import Ledger
 from batchscan.models import RunState
@@ -162,15 +163,30 @@ class Runs:
 
         return await self._ledger.read(work)
 
-    async def up_to(self, record: RunRecord, limit: int) -> list[RunRecord]:
-        """List a run and those of its scope that were started before it, newest first."""
-        statement = (
-            select(run)
-            .where(run.c.scope == record.scope, run.c.id <= record.id)
-            .order_by(run.c.id.desc())
-            .limit(limit)
-        )
-        return await self._ledger.read(lambda c: [to_record(row) for row in c.execute(statement)])
+    async def ends_like(
+        self, record: RunRecord, is_like: Callable[[RunRequest], bool], *, looked_at: int, most: int
+    ) -> list[tuple[float, str]]:
+        """Tell how a run and those of its scope before it ended, where their request is like its own.
+
+        Args:
+            record: the last of them.
+            is_like: asked of each request.
+            looked_at: how many runs, from the last one back.
+            most: how many are told.
+
+        Returns:
+            When each began (epoch seconds), and the JSON of its summary; the oldest first.
+        """
+        mine = and_(run.c.scope == record.scope, run.c.id <= record.id, run.c.summary.is_not(None))
+        requests = select(run.c.id, run.c.request).where(mine).order_by(run.c.id.desc()).limit(looked_at)
+
+        def work(connection: Connection) -> list[tuple[float, str]]:
+            # only the summaries that are wanted: each has some kilobytes
+            found = [row.id for row in connection.execute(requests) if is_like(_request(row.request))]
+            ends = select(run.c.started_at, run.c.summary).where(run.c.id.in_(padded(found[:most])))
+            return [(began, summary) for began, summary in connection.execute(ends.order_by(run.c.id))]
+
+        return await self._ledger.read(work)
 
     async def update(
         self,
@@ -223,6 +239,10 @@ def _dumped(request: RunRequest) -> str:
     return json.dumps(msgspec.to_builtins(request))
 
 
+def _request(document: str) -> RunRequest:
+    return msgspec.convert(json.loads(document), RunRequest)
+
+
 def to_record(row: Row[Any]) -> RunRecord:
     """Read a row of the table."""
     return RunRecord(
@@ -232,7 +252,7 @@ def to_record(row: Row[Any]) -> RunRecord:
         state=RunState(row.state),
         started_at=row.started_at,
         finished_at=row.finished_at,
-        request=msgspec.convert(json.loads(row.request), RunRequest),
+        request=_request(row.request),
         report=Path(os.fsdecode(row.report)),
         counts=msgspec.json.decode(row.counts, type=dict[str, int]),
         summary=row.summary,
