@@ -7,6 +7,7 @@ is drained and waits for its turn again: what it has submitted goes on at the se
 
 import asyncio
 from contextlib import suppress
+from itertools import chain, repeat
 from typing import Final
 
 import structlog
@@ -51,7 +52,7 @@ class Dispatcher:
         self._executor = executor
         self._accounts = accounts
         self._max_runs = max_runs
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.under_way: dict[str, UnderWay] = {}
         self.idle = asyncio.Event()
         self.idle.set()
@@ -62,7 +63,7 @@ class Dispatcher:
         for run in await self._queue.take_back():
             log.warning("a run goes on that was not ended", run_id=run.run_id, state=run.state)
         async with asyncio.TaskGroup() as tasks:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 self._accounts.pulse.beat(PART, within_s=_BEAT_S)
                 self._queue.changed.clear()
                 await self._fill(tasks)
@@ -73,7 +74,7 @@ class Dispatcher:
 
     def drain(self) -> None:
         """Begin nothing more, and let what runs stop; it goes on at the next start."""
-        self._stopping = True
+        self._stopping.set()
         for under_way in self.under_way.values():
             under_way.drain()
         self._queue.changed.set()
@@ -94,7 +95,7 @@ class Dispatcher:
         """Begin what there is a place for; make a place where something more urgent waits."""
         try:
             for waiting in await self._queue.rows.next(self._max_runs):
-                if self._stopping:
+                if self._stopping.is_set():
                     return
                 if len(self.under_way) >= self._max_runs:
                     self._displace(waiting.priority)
@@ -155,20 +156,22 @@ class Dispatcher:
 
     async def _settle(self, run_id: str, state: QueueState | None, problem: Problem | None) -> None:
         """Note how it ended; a ledger that fails for a while is tried again, until the service stops."""
-        for wait_s in (*_AGAIN_S, None):
+        for wait_s in chain(_AGAIN_S, repeat(_AGAIN_S[-1])):
             try:
                 if state in _ABANDONED:
                     await self._executor.abandon(run_id)
                 if state is not None:
                     await self._queue.end(run_id, state, problem)
-                elif not self._stopping:
+                elif not self._stopping.is_set():
                     await self._queue.put_back(run_id)
                 return
             except LedgerError as error:
                 log.error("the end of a run could not be noted", run_id=run_id, reason=str(error))  # noqa: TRY400 - as above
-                if wait_s is None or self._stopping:
+                if self._stopping.is_set():
                     return
-                await asyncio.sleep(wait_s)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._stopping.wait()
 
 
 def _state_after(summary: Summary, under_way: UnderWay) -> QueueState | None:
