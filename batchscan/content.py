@@ -8,7 +8,7 @@ from collections.abc import Container
 from batchscan import archive
 from batchscan.ledger.standing import Content
 from batchscan.models import Artifact, FileStat, Problem, Rejection
-from batchscan.walk import OUTSIDE, is_inside
+from batchscan.walk import OUTSIDE, is_open_inside
 
 _READ_TRIES = 3
 
@@ -34,7 +34,7 @@ def read_bytes(
     except OSError as error:
         return Rejection(Problem("unreadable", error.strerror or "cannot be opened"))
     try:
-        if roots is not None and not is_inside(_place(descriptor), roots):
+        if roots is not None and not is_open_inside(descriptor, roots):
             return Rejection(OUTSIDE)
         return _read_steady(descriptor, limit_bytes)
     except OSError as error:
@@ -56,10 +56,6 @@ def read_content(
     if isinstance(found, Problem):
         return stat, Content(Artifact(digest, stat.size, 0), found)
     return stat, Content(Artifact(digest, stat.size, found.file_count, found.notes))
-
-
-def _place(descriptor: int) -> bytes:
-    return os.readlink(b"/proc/self/fd/%d" % descriptor)  # noqa: PTH115 - a Path has no bytes
 
 
 def _read_steady(descriptor: int, limit_bytes: int) -> tuple[FileStat, bytes] | Rejection:

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Container, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,12 @@ Source: TypeAlias = DirectorySource | FileSource | ManifestSource
 
 
 def resolve_sources(
-    sources: Sequence[str], manifests: Sequence[str], *, nul: bool, stdin_spool: Path | None
+    sources: Sequence[str],
+    manifests: Sequence[str],
+    *,
+    nul: bool,
+    stdin_spool: Path | None,
+    roots: Container[bytes] | None = None,
 ) -> list[Source]:
     """Check what the operator named, before anything is done.
 
@@ -88,14 +93,16 @@ def resolve_sources(
         manifests: manifest files, or ``-``.
         nul: the manifests hold names that end in a NUL byte.
         stdin_spool: the file that standard input was spooled to; None when it was not read.
+        roots: real directories that every manifest must be below; None: it may be anywhere.
 
     Raises:
-        UsageError: one does not exist, is of the wrong kind, cannot be read, or has no ``path`` column.
+        UsageError: one does not exist, is of the wrong kind, cannot be read, leads out of the roots, or has
+            no ``path`` column.
     """
     found: list[Source] = []
     for path in sources:
         if path == "-":
-            found.append(_manifest(path, stdin_spool, nul=nul))
+            found.append(_manifest(path, stdin_spool, roots, nul=nul))
         elif stat.S_ISDIR(_kind(path, "a directory, a skill ZIP or - for standard input")):
             found.append(DirectorySource(path))
         else:
@@ -103,7 +110,7 @@ def resolve_sources(
     for path in manifests:
         if path != "-" and stat.S_ISDIR(_kind(path, "a manifest file, or - for standard input")):
             raise UsageError(f"a directory is no manifest: {_shown(path)}; name it as a source instead")
-        found.append(_manifest(path, stdin_spool if path == "-" else Path(path), nul=nul))
+        found.append(_manifest(path, stdin_spool if path == "-" else Path(path), roots, nul=nul))
     return _without_covered(found)
 
 
@@ -124,10 +131,12 @@ def _kind(path: str, wanted: str) -> int:
     return mode
 
 
-def _manifest(path: str, content: Path | None, *, nul: bool) -> ManifestSource:
+def _manifest(
+    path: str, content: Path | None, roots: Container[bytes] | None, *, nul: bool
+) -> ManifestSource:
     if content is None:
         raise UsageError("- names standard input, but it was not read; pipe a list of paths into it")
-    manifest.check(path, content, nul=nul)
+    manifest.check(path, content, nul=nul, roots=roots)
     return ManifestSource(path, content, nul)
 
 

@@ -298,7 +298,9 @@ def named_sources(request: RunRequest, stdin: Path | None) -> list[Source]:
     Raises:
         UsageError: a source cannot be used.
     """
-    return resolve_sources(request.sources, request.manifests, nul=request.nul, stdin_spool=stdin)
+    return resolve_sources(
+        request.sources, request.manifests, nul=request.nul, stdin_spool=stdin, roots=_roots(request)
+    )
 
 
 def _roots(request: RunRequest) -> frozenset[bytes] | None:

@@ -10,8 +10,9 @@ file without line ends costs no memory.
 
 import csv
 import os
+import stat
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 
 from batchscan.errors import UsageError
 from batchscan.models import Candidate, Problem
-from batchscan.walk import Filters, absolute, as_candidate, display_path, look
+from batchscan.walk import OUTSIDE, Filters, absolute, as_candidate, display_path, is_open_inside, look
 
 MAX_LINE_BYTES = 1 << 20
 """A longer line (CSV: record) is a broken one."""
@@ -65,13 +66,14 @@ class _BadLineError(Exception):
 _json: msgspec.json.Decoder[_Fields | str] = msgspec.json.Decoder(_Fields | str)
 
 
-def check(name: str, content: Path, *, nul: bool) -> None:
+def check(name: str, content: Path, *, nul: bool, roots: Container[bytes] | None = None) -> None:
     """Find out before the run whether a manifest can be used.
 
     Raises:
-        UsageError: it cannot be read, or is a CSV whose header has not exactly one ``path`` column.
+        UsageError: it cannot be read, is not below the real directories ``roots``, or is a CSV whose header
+            has not exactly one ``path`` column.
     """
-    with _opened(name, content) as file:
+    with _opened(name, content, roots) as file:
         if not nul and _suffix(name) == ".csv":
             _header(name, _Rows(_lines(file, lambda: None)))
 
@@ -86,7 +88,7 @@ def read(
             and its directory is what relative paths start from (``-``: the working directory).
         content: where to read it.
         nul: names that end in a NUL byte, nothing else.
-        filters: applied to the paths as they are written.
+        filters: applied to the paths as they are written; the manifest, too, must be below its roots.
         skipped: counts what is no input, by reason.
         check: called for each line; raises to end the reading.
 
@@ -95,7 +97,7 @@ def read(
     """
     source = display_path(os.fsencode(name))
     directory = os.getcwdb() if name == "-" else absolute(os.path.dirname(os.fsencode(name)) or b".")
-    with _opened(name, content) as file:
+    with _opened(name, content, filters.roots) as file:
         try:
             for record in _records(name, file, check, nul=nul):
                 # no file has a longer path, and a pattern's cost grows with the square of its depth
@@ -108,12 +110,26 @@ def read(
             raise UsageError(f"cannot read on in the manifest {source}: {error.strerror}") from error
 
 
-def _opened(name: str, content: Path) -> BinaryIO:
+def _opened(name: str, content: Path, roots: Container[bytes] | None) -> BinaryIO:
+    """Open what is to be read, then look where it is: it may have been swapped for a link since the order."""
+    shown = display_path(os.fsencode(name))
     try:
-        return content.open("rb")
+        file = open(content, "rb", opener=_at_once)  # noqa: SIM115 - Path.open takes no opener; closed by the caller
     except OSError as error:
-        shown = display_path(os.fsencode(name))
         raise UsageError(f"cannot read the manifest {shown}: {error.strerror}") from error
+    if name == "-":
+        return file  # our own copy
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UsageError(f"cannot read the manifest {shown}: it is no regular file")
+    if roots is not None and not is_open_inside(file.fileno(), roots):
+        file.close()
+        raise UsageError(f"cannot read the manifest {shown}: {OUTSIDE.message}")
+    return file
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO that took the file's place must not hang
 
 
 def _suffix(name: str) -> str:

@@ -5,7 +5,7 @@ million times a night, so it works on raw bytes and looks at each file once.
 """
 
 # pathlib cannot hold names that are not text; the paths here are raw bytes
-# ruff: noqa: PTH100, PTH109, PTH114, PTH118, PTH120
+# ruff: noqa: PTH100, PTH109, PTH114, PTH115, PTH118, PTH120
 
 import fnmatch
 import os
@@ -299,3 +299,8 @@ def is_inside(path: bytes, directories: Container[bytes]) -> bool:
             return False
         path = parent
     return True
+
+
+def is_open_inside(descriptor: int, directories: Container[bytes]) -> bool:
+    """Whether an open file is below a real directory; the kernel tells, so that no link can be swapped in."""
+    return is_inside(os.readlink(b"/proc/self/fd/%d" % descriptor), directories)
