@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from batchscan.errors import UsageError
 from batchscan.ledger.padding import padded
-from batchscan.ledger.runs import RunRecord, RunRequest, to_record
+from batchscan.ledger.runs import RunRecord, RunRequest, abandon, to_record
 from batchscan.ledger.schema import queue, run
 from batchscan.ledger.store import Ledger
 from batchscan.models import Problem, RiskLevel
@@ -286,7 +286,7 @@ class Queue:
         return await self._changed(run_id, statement)
 
     async def cancel(self, run_id: str, *, now: float) -> QueuedRun | None:
-        """Ask for a run's end: at once where it has not begun. None when it has ended, or is not known."""
+        """Ask for a run's end: at once where it is not under way. None when it has ended, or is not known."""
         waits = queue.c.state == QueueState.QUEUED
         statement = (
             update(queue)
@@ -297,7 +297,14 @@ class Queue:
                 ended_at=case((waits, now), else_=null()),
             )
         )
-        return await self._changed(run_id, statement)
+
+        def work(connection: Connection) -> QueuedRun | None:
+            found = _change(connection, run_id, statement)
+            if found is not None and found.state is QueueState.CANCELLED:
+                abandon(connection, run_id, now=now)  # it may have been under way before
+            return found
+
+        return await self._ledger.write(work)
 
     async def take_back(self, *, now: float) -> list[QueuedRun]:
         """Let what an earlier process began and did not end wait for its turn again, or end it if asked for.
@@ -308,6 +315,9 @@ class Queue:
 
         def work(connection: Connection) -> list[str]:
             found = list(connection.execute(select(queue.c.run_id).where(begun)).scalars())
+            asked = select(queue.c.run_id).where(begun, queue.c.cancelled)
+            for name in connection.execute(asked).scalars().all():
+                abandon(connection, name, now=now)
             ends = update(queue).where(begun, queue.c.cancelled)
             connection.execute(ends.values(state=QueueState.CANCELLED, ended_at=now))
             connection.execute(update(queue).where(begun).values(state=QueueState.QUEUED))
@@ -338,12 +348,7 @@ class Queue:
         return await self._ledger.read(lambda c: c.execute(statement).scalar_one())
 
     async def _changed(self, run_id: str, statement: Update) -> QueuedRun | None:
-        def work(connection: Connection) -> QueuedRun | None:
-            if connection.execute(statement).rowcount == 0:
-                return None
-            return _queued(connection.execute(_SELECTED.where(queue.c.run_id == run_id)).one())
-
-        return await self._ledger.write(work)
+        return await self._ledger.write(lambda c: _change(c, run_id, statement))
 
     async def _list(self, statement: Select[Any]) -> list[QueuedRun]:
         return await self._ledger.read(lambda c: [_queued(row) for row in c.execute(statement)])
@@ -351,6 +356,12 @@ class Queue:
 
 _OPEN = (QueueState.QUEUED, QueueState.RUNNING)
 _SELECTED = select(queue)
+
+
+def _change(connection: Connection, run_id: str, statement: Update) -> QueuedRun | None:
+    if connection.execute(statement).rowcount == 0:
+        return None
+    return _queued(connection.execute(_SELECTED.where(queue.c.run_id == run_id)).one())
 
 
 def _queued(row: Row[Any]) -> QueuedRun:

@@ -209,18 +209,8 @@ class Runs:
         await self._ledger.write(lambda c: c.execute(statement))
 
     async def abandon(self, run_id: str, *, now: float) -> None:
-        """Let nothing wait for a run any more that nobody goes on with (epoch seconds).
-
-        Whoever resumes it all the same discovers its inputs again.
-        """
-        number = select(run.c.id).where(run.c.run_id == run_id).scalar_subquery()
-        ended = update(run).where(run.c.run_id == run_id, run.c.finished_at.is_(None)).values(finished_at=now)
-
-        def work(connection: Connection) -> None:
-            connection.execute(delete(waiting).where(waiting.c.run == number))
-            connection.execute(ended)
-
-        await self._ledger.write(work)
+        """Let nothing wait for a run any more that nobody goes on with (epoch seconds)."""
+        await self._ledger.write(lambda c: abandon(c, run_id, now=now))
 
     async def _first(self, statement: Select[Any]) -> RunRecord | None:
         def work(connection: Connection) -> RunRecord | None:
@@ -228,6 +218,17 @@ class Runs:
             return None if row is None else to_record(row)
 
         return await self._ledger.read(work)
+
+
+def abandon(connection: Connection, run_id: str, *, now: float) -> None:
+    """Let nothing wait for a run any more; call inside a ledger write, with what ends it.
+
+    Whoever resumes it all the same discovers its inputs again.
+    """
+    number = select(run.c.id).where(run.c.run_id == run_id).scalar_subquery()
+    connection.execute(delete(waiting).where(waiting.c.run == number))
+    ended = update(run).where(run.c.run_id == run_id, run.c.finished_at.is_(None))
+    connection.execute(ended.values(finished_at=now))
 
 
 def _inputs(request: RunRequest) -> RunRequest:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_lab import skills
 from service_lab import ServiceLab
-from sqlalchemy import Table, func, insert, select
+from sqlalchemy import Connection, Table, func, insert, select
 
 from batchscan.ledger import pruning
 from batchscan.ledger.aftermaths import Plan, Step, owe, settle
@@ -178,3 +178,22 @@ async def test_the_service_forgets_by_itself(lab: ServiceLab) -> None:
         await serving.ended(anew.json["run_id"])
         report = lab.report_of(runs[0]["run_id"])
         assert json.loads(report.read_text())["verdict"] == "benign", "the service deletes no report"
+
+
+async def test_a_run_that_is_cancelled_in_the_line_leaves_nothing_that_waits(past: Past) -> None:
+    long_ago = NOW - 91 * DAY
+    for name in ("displaced", "killed", "goes on"):
+        await past.rows.add(name, WORK, priority=0, origin="api", now=long_ago)
+        await past.rows.begin(name, now=long_ago)
+        record = await past.runs.create(name, WORK.request, Path("/reports") / name, now=long_ago)
+        row = {"run": record.id, "digest": b"d" * 32, "key": b"k" * 16, "path": "p", "candidate": b"{}"}
+        await past.ledger.write(partial(Connection.execute, statement=insert(waiting).values(row)))
+    await past.rows.put_back("displaced")
+    assert (await past.rows.cancel("displaced", now=long_ago)) is not None
+    assert (await past.rows.cancel("killed", now=long_ago)) is not None
+    assert await past.count(waiting) == 2, "the one that is under way ends by itself"
+    await past.rows.take_back(now=long_ago)
+    assert await past.count(waiting) == 1, "of the one that goes on"
+    await past.ended("newest", 1, origin="api")
+    assert await past.forget() == 2
+    assert await past.names() == ["goes on", "newest"]
