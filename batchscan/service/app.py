@@ -40,6 +40,7 @@ from batchscan.service.health import Pulse
 from batchscan.service.keys import (
     BROKER,
     DISPATCHER,
+    DOWNLOADS,
     METRICS,
     ORDERS,
     PULSE,
@@ -67,6 +68,7 @@ from batchscan.service.roots import Roots
 from batchscan.service.sessions import Sessions
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
+from batchscan.service.stream import Downloads
 from batchscan.service.timed import keeping_time
 from batchscan.service.tokens import TokenFile
 from batchscan.service.view.door import door
@@ -158,6 +160,7 @@ def make_app(flags: Mapping[str, Any], settled: Settled, service: ServiceConfig)
     app[PULSE] = Pulse()
     app[QUOTA] = QuotaNote()
     app[STATIONS] = Stations(app[METRICS])
+    app[DOWNLOADS] = Downloads()
     app.cleanup_ctx.extend(CONTEXTS)
     app.on_shutdown.append(_end_streams)
     _add_api(app, with_token=token is not None)

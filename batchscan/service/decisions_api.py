@@ -9,7 +9,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from aiohttp import web
 
@@ -17,11 +17,13 @@ from batchscan.decisions.making import Wanted, make_decisions
 from batchscan.errors import ReportError
 from batchscan.ledger.aftermaths import Done, followed
 from batchscan.ledger.runs import RunRecord
-from batchscan.service.keys import READER, SETTLED
+from batchscan.service.keys import DOWNLOADS, READER, SETTLED
 from batchscan.service.operations import JSON, Answer, Operation, path_parameter
 from batchscan.service.problems import RefusedError
 from batchscan.service.reports_api import ended_run
-from batchscan.service.stream import Write, stream
+
+if TYPE_CHECKING:
+    from batchscan.service.stream import Write
 
 _STEP: Final = "decisions"
 _HEAD_BYTES: Final = 1 << 20
@@ -41,7 +43,7 @@ async def get_decisions(request: web.Request) -> web.StreamResponse:
             raise RefusedError(404, f"the decisions on run {run_id} were replaced by those on a later one")
         write = partial(_copy, file, run_id)
     disposition = {"Content-Disposition": f'attachment; filename="{run_id}.decisions.json"'}
-    return await stream(request, write, content_type=JSON, headers=disposition)
+    return await request.app[DOWNLOADS].send(request, write, content_type=JSON, headers=disposition)
 
 
 def _file_of(done: Done) -> Path | None:

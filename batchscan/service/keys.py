@@ -19,6 +19,7 @@ from batchscan.service.roots import Roots
 from batchscan.service.sessions import Sessions
 from batchscan.service.state import ServiceState
 from batchscan.service.stations import Stations
+from batchscan.service.stream import Downloads
 from batchscan.service.workers import Workers
 from batchscan.service_config import ServiceConfig
 from batchscan.settings import Settled
@@ -47,3 +48,4 @@ QUOTA: Final = web.AppKey("quota", QuotaNote)
 QUEUE: Final = web.AppKey("queue", RunQueue)
 TIMEKEEPER: Final = web.AppKey("timekeeper", Timekeeper)
 DISPATCHER: Final = web.AppKey("dispatcher", Dispatcher)
+DOWNLOADS: Final = web.AppKey("downloads", Downloads)

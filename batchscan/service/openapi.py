@@ -22,7 +22,7 @@ _COMMON: Final = {
     422: "The request is not what is asked for.",
     429: "Too many requests.",
     500: "A defect of batchscan.",
-    503: "The ledger fails, or the service is stopping.",
+    503: "The ledger fails, the service is stopping, or as many answers are under way as there may be.",
 }
 _REFERENCE: Final = "#/components/schemas/{model}"
 

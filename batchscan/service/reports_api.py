@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -17,11 +17,13 @@ from batchscan.lookback import look_back
 from batchscan.models import ROW_SCHEMA
 from batchscan.publish import write_document
 from batchscan.service.documents import Order
-from batchscan.service.keys import SETTLED
+from batchscan.service.keys import DOWNLOADS, SETTLED
 from batchscan.service.operations import Answer, Operation, path_parameter, read_query
 from batchscan.service.problems import RefusedError
 from batchscan.service.runs_api import describe, find_run
-from batchscan.service.stream import Write, stream
+
+if TYPE_CHECKING:
+    from batchscan.service.stream import Write
 
 JSONL: Final = "jsonl"
 MEDIA: Final = {
@@ -78,7 +80,7 @@ async def get_report(request: web.Request) -> web.StreamResponse:
         suffix = FORMATS[wanted].suffix
         write = partial(_write, request.app[SETTLED].config, record, wanted)
     disposition = f'attachment; filename="{run_id}{suffix}"'
-    return await stream(
+    return await request.app[DOWNLOADS].send(
         request, write, content_type=MEDIA[wanted], headers={"Content-Disposition": disposition}
     )
 

@@ -7,11 +7,14 @@ fails on the way is cut off, so that nobody takes half of it for the whole.
 import asyncio
 import io
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from aiohttp import web
+
+from batchscan.service.problems import RefusedError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -20,16 +23,16 @@ _PIECE: Final = 256 * 1024
 _WAITING: Final = 4
 _WRITE_S: Final = 60.0
 
-
 Write = Callable[[BinaryIO], None]
 
 
 class _Channel(io.RawIOBase):
-    """The writing end, for one thread; what is written comes out of the queue in the event loop."""
+    """The writing end, for one thread; what is written is read in the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._failure: Exception | None = None
         self._loop = loop
         self._room = threading.Semaphore(_WAITING)
         self._gone = threading.Event()
@@ -47,16 +50,22 @@ class _Channel(io.RawIOBase):
         if self._gone.is_set():
             raise BrokenPipeError("the reader has gone")
         self._position += len(content)
-        self._loop.call_soon_threadsafe(self.pieces.put_nowait, content)
+        self._loop.call_soon_threadsafe(self._pieces.put_nowait, content)
         return len(content)
 
-    def finish(self) -> None:
-        """In the thread: nothing more will come."""
-        self._loop.call_soon_threadsafe(self.pieces.put_nowait, None)
+    def finish(self, failure: Exception | None) -> None:
+        """In the thread: nothing more will come, because of a failure or not."""
+        self._failure = failure
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+            self._loop.call_soon_threadsafe(self._pieces.put_nowait, None)
 
-    def taken(self) -> None:
-        """In the loop: there is room for one more."""
-        self._room.release()
+    async def written(self) -> AsyncIterator[bytes]:
+        """In the loop: what is written, to its end; raises what it failed with."""
+        while (piece := await self._pieces.get()) is not None:
+            self._room.release()
+            yield piece
+        if self._failure is not None:
+            raise self._failure
 
     def leave(self) -> None:
         """Nobody reads any more; of both sides."""
@@ -64,59 +73,82 @@ class _Channel(io.RawIOBase):
         self._room.release()
 
 
-async def _pieces(write: Write) -> AsyncGenerator[bytes, None]:
-    """Run ``write`` in a thread and yield what it writes; raises what it raises."""
-    channel = _Channel(asyncio.get_running_loop())
+class Downloads:
+    """Sends what threads write, each in a thread of its own.
 
-    def work() -> None:
-        file = io.BufferedWriter(channel, _PIECE)
-        try:
-            write(cast("BinaryIO", file))
-            file.flush()
-        finally:
-            channel.leave()  # what is buffered after a failure is not told
-            with suppress(OSError):
-                file.close()
-            channel.finish()
+    A slow reader keeps none of the threads that the rest of the service shares, and the service's end waits
+    for no large report: these are bounded, and daemons.
 
-    task = asyncio.create_task(asyncio.to_thread(work))
-    try:
-        while (piece := await channel.pieces.get()) is not None:
-            channel.taken()
-            yield piece
-        await task
-    finally:
-        channel.leave()
-        if not task.done():
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def stream(
-    request: web.Request,
-    write: Write,
-    *,
-    content_type: str,
-    headers: Mapping[str, str],
-) -> web.StreamResponse:
-    """Answer with what ``write`` writes in a thread.
-
-    What it raises before it has written a first piece is raised; later, the answer is cut off.
+    Args:
+        most: at a time.
     """
-    response = web.StreamResponse(headers={**headers, "Content-Type": content_type})
-    async with aclosing(_pieces(write)) as pieces:
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._free = threading.Semaphore(most)
+
+    async def send(
+        self,
+        request: web.Request,
+        write: Write,
+        *,
+        content_type: str,
+        headers: Mapping[str, str],
+    ) -> web.StreamResponse:
+        """Answer with what ``write`` writes in a thread.
+
+        What it raises before it has written a first piece is raised; later, the answer is cut off.
+
+        Raises:
+            RefusedError: as many answers are under way as there may be.
+        """
+        response = web.StreamResponse(headers={**headers, "Content-Type": content_type})
+        channel = self._begin(write)
         try:
-            async for piece in pieces:
+            async for piece in channel.written():
                 if not response.prepared:
                     await response.prepare(request)
                 async with asyncio.timeout(_WRITE_S):
                     await response.write(piece)
-        except Exception:
             if not response.prepared:
-                raise
-            if request.transport is not None:
+                await response.prepare(request)
+            await response.write_eof()
+        except BaseException:  # also when the service stops
+            if response.prepared and request.transport is not None:
                 request.transport.abort()
             raise
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
-    return response
+        finally:
+            channel.leave()
+        return response
+
+    def _begin(self, write: Write) -> _Channel:
+        busy = RefusedError(
+            503,
+            f"{self._most} reports are being sent, which is all there may be; ask again",
+            headers={"Retry-After": "5"},
+        )
+        if not self._free.acquire(blocking=False):
+            raise busy
+        channel = _Channel(asyncio.get_running_loop())
+
+        def work() -> None:
+            file = io.BufferedWriter(channel, _PIECE)
+            failure = None
+            try:
+                write(cast("BinaryIO", file))
+                file.flush()
+            except Exception as error:  # noqa: BLE001 - raised again where the answer is sent
+                failure = error
+            channel.leave()  # what is buffered after a failure is not told
+            with suppress(OSError):
+                file.close()
+            self._free.release()
+            channel.finish(failure)
+
+        context = copy_context()  # for the log: which request it is
+        try:
+            threading.Thread(target=context.run, args=(work,), name="download", daemon=True).start()
+        except RuntimeError as error:  # the system has no more threads
+            self._free.release()
+            raise busy from error
+        return channel

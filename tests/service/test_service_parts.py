@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -19,8 +20,10 @@ from batchscan.ledger.queue import KeyReusedError, Queue, QueueState, Work
 from batchscan.ledger.runs import RunRequest
 from batchscan.ledger.store import open_ledger
 from batchscan.models import Problem
-from batchscan.service import stream
 from batchscan.service.app import make_app
+from batchscan.service.guard import frame
+from batchscan.service.problems import problem_response
+from batchscan.service.stream import Downloads, Write
 from batchscan.service.tokens import TokenFile
 from batchscan.service.workers import Workers
 from batchscan.service_config import ServiceConfig
@@ -38,6 +41,18 @@ async def listening(app: web.Application) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+def sending(write: Write, downloads: Downloads | None = None) -> web.Application:
+    """An application whose one answer is what is written; the guard around it is the service's."""
+    sender = downloads or Downloads()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await sender.send(request, write, content_type="text/plain", headers={})
+
+    app = web.Application(middlewares=[frame(problem_response)])
+    app.router.add_get("/", handler)
+    return app
 
 
 async def test_one_address_may_not_ask_too_often(lab: ServiceLab) -> None:
@@ -113,12 +128,7 @@ async def test_a_stream_waits_for_its_reader_and_ends_with_it() -> None:
         finally:
             ended.set()
 
-    async def handler(request: web.Request) -> web.StreamResponse:
-        return await stream.stream(request, endless, content_type="text/plain", headers={})
-
-    app = web.Application()
-    app.router.add_get("/", handler)
-    async with listening(app) as url, ClientSession() as http:
+    async with listening(sending(endless)) as url, ClientSession() as http:
         async with http.get(url) as reply:
             await reply.content.read(1)
             while True:  # until nothing moves any more: all buffers are full
@@ -138,20 +148,67 @@ async def test_a_stream_that_fails_is_not_taken_for_a_whole_one(after: int) -> N
             file.flush()
         raise ReportError("the disk failed")
 
-    async def handler(request: web.Request) -> web.StreamResponse:
-        try:
-            return await stream.stream(request, failing, content_type="text/plain", headers={})
-        except ReportError as error:
-            return web.Response(status=502, text=str(error))
-
-    app = web.Application()
-    app.router.add_get("/", handler)
-    async with listening(app) as url, ClientSession() as http, http.get(url) as reply:
+    async with listening(sending(failing)) as url, ClientSession() as http, http.get(url) as reply:
         if after <= 1:
-            assert (reply.status, await reply.text()) == (502, "the disk failed")
+            assert (reply.status, (await reply.json())["detail"]) == (502, "the disk failed")
         else:
             with pytest.raises(ClientError):
                 await reply.read()
+
+
+async def test_slow_readers_hold_up_nothing_else_and_are_of_a_bounded_number() -> None:
+    def endless(file: BinaryIO) -> None:
+        while True:
+            file.write(b"x" * 1_000_000)
+
+    # what the rest of the service shares: as few threads as there may be, and nobody may keep them
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with listening(sending(endless, Downloads(2))) as url, ClientSession() as http:
+        first, second = await http.get(url), await http.get(url)
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(int)
+        async with http.get(url) as third:
+            assert third.status == 503
+            assert third.headers["Retry-After"] == "5"
+            assert third.content_type == "application/problem+json"
+        first.close()
+        while True:  # until the thread has seen that its reader has gone
+            async with http.get(url) as fourth:
+                if fourth.status == 200:
+                    break
+            await asyncio.sleep(0.01)
+        second.close()
+
+
+async def test_the_services_end_waits_for_no_report_that_is_being_made() -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def long(file: BinaryIO) -> None:
+        threads.append(threading.current_thread())
+        file.write(b"x" * 1_000_000)
+        begun.set()
+        go_on.wait()
+        try:
+            file.write(b"x" * 1_000_000)
+        finally:
+            ended.set()
+
+    app = sending(long)
+    async with ClientSession() as http:
+        async with listening(app) as url:
+            before = asyncio.all_tasks()
+            reply = await http.get(url)
+            await until(begun.is_set)
+            under_way = asyncio.all_tasks() - before
+        async with asyncio.timeout(10):
+            await asyncio.wait(under_way)
+        assert not ended.is_set()
+        assert threads[0].daemon
+        with pytest.raises(ClientError):
+            await reply.read()
+    go_on.set()
+    await until(ended.is_set)
 
 
 async def test_a_part_that_ends_is_told_unless_it_may() -> None:
