@@ -26,6 +26,7 @@ from batchscan.api.reactions import known_code
 from batchscan.config import Config
 from batchscan.errors import CredentialsError, UsageError
 from batchscan.stats import Stats
+from batchscan.streams import data_on_stdout
 
 EMBEDDED = "embedded"
 EMBEDDED_STORE = "embedded.sqlite3"
@@ -135,7 +136,7 @@ async def run_standalone(config: Config, standalone: Standalone, stop: asyncio.E
     """Run the embedded endpoint until ``stop`` is set; say on stdout where it is and what key it takes.
 
     Raises:
-        UsageError: a setting cannot be used, or the port is taken.
+        UsageError: a setting cannot be used, the port is taken, or stdout cannot be written.
         LedgerError: the state directory cannot be used.
     """
     try:
@@ -144,10 +145,11 @@ async def run_standalone(config: Config, standalone: Standalone, stop: asyncio.E
     except CredentialsError:
         key, made = _made_up_key(), True
     async with _engine(config, key, standalone) as url:
-        print(url, flush=True)  # noqa: T201 - data goes to stdout
-        if made:
-            print(f"export {SECRET_ID}={key.secret_id}", flush=True)  # noqa: T201 - made up, for loopback only
-            print(f"export {SECRET_KEY}={key.secret_key.reveal()}", flush=True)  # noqa: T201 - see above
+        with data_on_stdout():
+            print(url)  # noqa: T201 - data goes to stdout
+            if made:
+                print(f"export {SECRET_ID}={key.secret_id}")  # noqa: T201 - made up, for loopback only
+                print(f"export {SECRET_KEY}={key.secret_key.reveal()}")  # noqa: T201 - see above
         await stop.wait()
 
 

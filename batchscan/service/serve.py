@@ -26,6 +26,7 @@ from batchscan.service_config import ServiceConfig
 from batchscan.session import prepare_state_dir
 from batchscan.settings import Settled
 from batchscan.signals import drain_then_abort
+from batchscan.streams import data_on_stdout
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,8 @@ async def serve(flags: Mapping[str, Any], settled: Settled, service: ServiceConf
     """Serve until a signal comes; return the exit code.
 
     Raises:
-        UsageError: a setting cannot be used, or another service has the state directory.
+        UsageError: a setting cannot be used, another service has the state directory, or stdout cannot be
+            written.
         BatchscanError: the service's endpoint or ledger cannot be opened, or a part of the service died.
     """
     check_exposure(service)
@@ -76,7 +78,8 @@ async def serve(flags: Mapping[str, Any], settled: Settled, service: ServiceConf
         try:
             await runner.setup()
             url = await _listen(runner, service)
-            print(url, flush=True)  # noqa: T201 - data goes to stdout
+            with data_on_stdout():
+                print(url)  # noqa: T201 - data goes to stdout
             log.warning("serving", url=url, state_dir=str(settled.config.state_dir))
             await _until(app, stop)
             began = time.monotonic()

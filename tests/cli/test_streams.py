@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -49,6 +50,48 @@ async def test_closed_broken_and_full_streams_change_no_code(lab: Lab) -> None:
     for name in ("closed", "head", "full"):
         rows = lab.rows_of(2, lab.path / f"{name}.jsonl")
         assert {row["verdict"] for row in rows} == {"malicious"}
+
+
+async def alone(lab: Lab, command: str, stdout: int) -> asyncio.subprocess.Process:
+    """Start what serves, with this as its standard output."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "batchscan", command, "--port", "0", "--log-level", "info"),
+        *("--state-dir", str(lab.path / f"{command}-{stdout}")),
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+        env=lab.environment({}),
+        cwd=lab.path,
+    )
+
+
+@pytest.mark.parametrize(("command", "code"), [("serve", 0), ("engine", 128 + signal.SIGTERM)])
+async def test_what_serves_says_where_or_why_not(lab: Lab, command: str, code: int) -> None:
+    full, (reader, gone) = os.open("/dev/full", os.O_WRONLY), os.pipe()
+    os.close(reader)
+    mute, heard = await asyncio.gather(alone(lab, command, full), alone(lab, command, gone))
+    os.close(full)
+    os.close(gone)
+    try:
+        async with asyncio.timeout(30):
+            _, err = await mute.communicate()
+            assert mute.returncode == 2, err
+            assert b"standard output cannot be written (No space left on device)" in err
+            assert b"Traceback" not in err
+            # the other one's reader is gone: it serves all the same, until it is stopped
+            assert heard.stderr is not None
+            while not (found := re.search(rb"http://127.0.0.1:(\d+)", await heard.stderr.readline())):
+                assert not heard.stderr.at_eof(), "it has ended"
+            _, writer = await asyncio.open_connection("127.0.0.1", int(found[1]))
+            writer.close()
+            heard.terminate()
+            _, err = await heard.communicate()
+        assert heard.returncode == code, err
+        assert b"Traceback" not in err
+    finally:
+        for process in (mute, heard):
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 async def on_a_terminal(lab: Lab, *args: str, width: int, env: dict[str, str]) -> tuple[int | None, str]:
