@@ -7,11 +7,12 @@ fails on the way is cut off, so that nobody takes half of it for the whole.
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
+import structlog
 from aiohttp import web
 
 from batchscan.service.problems import RefusedError
@@ -19,11 +20,18 @@ from batchscan.service.problems import RefusedError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+log = structlog.get_logger(__name__)
+
 _PIECE: Final = 256 * 1024
 _WAITING: Final = 4
 _WRITE_S: Final = 60.0
+_LOOK_S: Final = 1.0
 
 Write = Callable[[BinaryIO], None]
+
+
+class _UnreadError(Exception):
+    """Who asked does not read the answer to its end."""
 
 
 class _Channel(io.RawIOBase):
@@ -97,7 +105,8 @@ class Downloads:
     ) -> web.StreamResponse:
         """Answer with what ``write`` writes in a thread.
 
-        What it raises before it has written a first piece is raised; later, the answer is cut off.
+        What it raises before it has written a first piece is raised; later, the answer is cut off. So it is
+        when its reader goes, or reads nothing for ``_WRITE_S``; that is no error.
 
         Raises:
             RefusedError: as many answers are under way as there may be.
@@ -108,14 +117,16 @@ class Downloads:
             async for piece in channel.written():
                 if not response.prepared:
                     await response.prepare(request)
-                async with asyncio.timeout(_WRITE_S):
-                    await response.write(piece)
+                await _taken(request, response.write(piece))
             if not response.prepared:
                 await response.prepare(request)
-            await response.write_eof()
+            await _taken(request, response.write_eof())
+        except _UnreadError as error:
+            log.info("an answer was not read to its end", reason=str(error))
+            _cut(request)
         except BaseException:  # also when the service stops
-            if response.prepared and request.transport is not None:
-                request.transport.abort()
+            if response.prepared:
+                _cut(request)
             raise
         finally:
             channel.leave()
@@ -152,3 +163,34 @@ class Downloads:
             self._free.release()
             raise busy from error
         return channel
+
+
+async def _taken(request: web.Request, sending: Coroutine[Any, Any, None]) -> None:
+    """Send, for as long as the reader takes some of it, however little.
+
+    Raises:
+        _UnreadError: it has gone, or has taken nothing for ``_WRITE_S``.
+    """
+    task = asyncio.ensure_future(sending)
+    quiet_s, waiting = 0.0, -1
+    try:
+        while not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
+            before, waiting = waiting, _waiting(request)
+            quiet_s = quiet_s + _LOOK_S if waiting == before else 0.0
+            if quiet_s >= _WRITE_S:
+                raise _UnreadError(f"nothing was read for {_WRITE_S:.0f} s")
+        await task
+    except ConnectionError as error:
+        raise _UnreadError("the reader has gone") from error
+    finally:
+        task.cancel()
+
+
+def _waiting(request: web.Request) -> int:
+    """Bytes that the system has not taken yet."""
+    return 0 if request.transport is None else request.transport.get_write_buffer_size()
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

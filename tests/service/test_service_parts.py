@@ -1,6 +1,7 @@
 """Parts of the service in this process: what cannot be seen, or not be made to happen, from outside."""
 
 import asyncio
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from batchscan.ledger.queue import KeyReusedError, Queue, QueueState, Work
 from batchscan.ledger.runs import RunRequest
 from batchscan.ledger.store import open_ledger
 from batchscan.models import Problem
+from batchscan.service import stream
 from batchscan.service.app import make_app
 from batchscan.service.guard import frame
 from batchscan.service.problems import problem_response
@@ -154,6 +156,69 @@ async def test_a_stream_that_fails_is_not_taken_for_a_whole_one(after: int) -> N
         else:
             with pytest.raises(ClientError):
                 await reply.read()
+
+
+@pytest.mark.parametrize(
+    ("leaves", "reason"), [(True, "the reader has gone"), (False, "nothing was read for 0 s")]
+)
+async def test_an_answer_that_is_not_read_to_its_end_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, leaves: bool, reason: str
+) -> None:
+    if not leaves:
+        monkeypatch.setattr(stream, "_LOOK_S", 0.05)
+        monkeypatch.setattr(stream, "_WRITE_S", 0.2)
+    ended = threading.Event()
+
+    def endless(file: BinaryIO) -> None:
+        try:
+            while True:
+                file.write(b"x" * 1_000_000)
+        finally:
+            ended.set()
+
+    with capture_logs() as logged:
+        async with listening(sending(endless)) as url, ClientSession() as http:
+            reply = await http.get(url)
+            if leaves:
+                reply.close()
+            await until(lambda: any(line["event"] == "request" for line in logged))
+            await until(ended.is_set)
+            if not leaves:
+                with pytest.raises(ClientError):
+                    await reply.read()
+    assert [line["reason"] for line in logged if "not read to its end" in line["event"]] == [reason]
+    assert {line["log_level"] for line in logged} == {"info"}
+    assert [line["status"] for line in logged if line["event"] == "request"] == [200]
+
+
+async def test_a_reader_that_is_slow_but_steady_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_LOOK_S", 0.02)
+    monkeypatch.setattr(stream, "_WRITE_S", 0.2)
+    size = 3 * stream._PIECE
+
+    def whole(file: BinaryIO) -> None:
+        file.write(b"~" * size)
+
+    app = sending(whole)
+
+    async def small_buffer(request: web.Request, _: web.StreamResponse) -> None:
+        assert request.transport is not None
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+
+    app.on_response_prepare.append(small_buffer)
+    loop = asyncio.get_running_loop()
+    async with listening(app) as url:
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            reader.setblocking(False)
+            host, _, port = url.removeprefix("http://").partition(":")
+            await loop.sock_connect(reader, (host, int(port)))
+            await loop.sock_sendall(reader, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            taken = 0
+            while piece := await loop.sock_recv(reader, 4096):
+                taken += piece.count(b"~")
+                await asyncio.sleep(0.01)
+    assert taken == size
 
 
 async def test_slow_readers_hold_up_nothing_else_and_are_of_a_bounded_number() -> None:
