@@ -56,6 +56,7 @@ class _Channel(io.RawIOBase):
         content = bytes(piece)
         self._room.acquire()
         if self._gone.is_set():
+            self._room.release()  # the next write is to fail, too, and not to wait
             raise BrokenPipeError("the reader has gone")
         self._position += len(content)
         self._loop.call_soon_threadsafe(self._pieces.put_nowait, content)

@@ -191,6 +191,22 @@ async def test_an_answer_that_is_not_read_to_its_end_is_no_defect(
     assert [line["status"] for line in logged if line["event"] == "request"] == [200]
 
 
+async def test_a_writer_that_goes_on_without_its_reader_fails_each_time() -> None:
+    failed: list[str] = []
+
+    def stubborn(file: BinaryIO) -> None:
+        while len(failed) < 10:
+            try:
+                file.write(b"x" * 1_000_000)
+            except BrokenPipeError as error:
+                failed.append(str(error))
+
+    async with listening(sending(stubborn)) as url, ClientSession() as http:
+        (await http.get(url)).close()
+        async with asyncio.timeout(10):
+            await until(lambda: len(failed) == 10)
+
+
 async def test_a_reader_that_is_slow_but_steady_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_LOOK_S", 0.02)
     monkeypatch.setattr(stream, "_WRITE_S", 0.2)
