@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from batchscan.errors import UsageError
+from batchscan.errors import LedgerError, UsageError
 from batchscan.service.app import begin_to_stop, make_app, runs_stopped
 from batchscan.service.guard import is_loopback
 from batchscan.service.keys import STATE, WORKERS
@@ -152,19 +152,39 @@ def _alone(state_dir: Path) -> Iterator[None]:
 
     Raises:
         UsageError: another one is there.
+        LedgerError: that cannot be told.
     """
-    descriptor = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            other = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            raise UsageError(
-                f"{state_dir}: another `batchscan serve` is using it (process {other or 'unknown'}); stop"
-                " that one, or choose another --state-dir"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        descriptor = _locked(state_dir)
+    except OSError as error:
+        raise LedgerError(
+            f"{state_dir / _LOCK} cannot be locked ({error.strerror}); check its owner, the disk and the mount,"
+            " or choose another --state-dir"
+        ) from error
+    try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(state_dir: Path) -> int:
+    descriptor = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, state_dir)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _lock(descriptor: int, state_dir: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        other = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+        raise UsageError(
+            f"{state_dir}: another `batchscan serve` is using it (process {other or 'unknown'}); stop"
+            " that one, or choose another --state-dir"
+        ) from error
