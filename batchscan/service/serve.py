@@ -158,8 +158,8 @@ def _alone(state_dir: Path) -> Iterator[None]:
         descriptor = _locked(state_dir)
     except OSError as error:
         raise LedgerError(
-            f"{state_dir / _LOCK} cannot be locked ({error.strerror}); check its owner, the disk and the mount,"
-            " or choose another --state-dir"
+            f"{state_dir / _LOCK} cannot be locked ({error.strerror}); check its owner, the disk and the"
+            " mount, or choose another --state-dir"
         ) from error
     try:
         yield
