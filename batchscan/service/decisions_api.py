@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from aiohttp import web
 
 from batchscan.decisions.making import Wanted, make_decisions
-from batchscan.errors import ReportError
+from batchscan.errors import ReportError, UsageError
 from batchscan.ledger.aftermaths import Done, followed
 from batchscan.ledger.runs import RunRecord
 from batchscan.service.keys import DOWNLOADS, READER, SETTLED
@@ -66,8 +66,10 @@ def _is_of(file: Path, run_id: str) -> bool:
     try:
         with file.open("rb") as content:
             return _names(content, run_id)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise _unreadable(file, error) from error
 
 
 def _names(content: BinaryIO, run_id: str) -> bool:
@@ -82,14 +84,28 @@ def _copy(file: Path, run_id: str, answer: BinaryIO) -> None:
             content.seek(0)
             shutil.copyfileobj(content, answer)
     except OSError as error:
-        raise ReportError(f"{file}: cannot be read ({error.strerror})") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> ReportError:
+    return ReportError(f"{file}: cannot be read ({error.strerror})")
 
 
 def _make(state_dir: Path, record: RunRecord, answer: BinaryIO) -> None:
     """Decide by the default policy; the file is made first, since its head counts what comes after it."""
-    with TemporaryDirectory(dir=state_dir, prefix="decisions-") as place:
-        file = Path(place) / "decisions.json"
-        make_decisions(record.report, record.state, Wanted(output=file))
+    try:
+        place = TemporaryDirectory(dir=state_dir, prefix="decisions-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ReportError(
+            f"the decisions cannot be made: {state_dir} cannot be written ({error.strerror}); check"
+            " directory and disk, and ask again"
+        ) from error
+    with place:
+        file = Path(place.name) / "decisions.json"
+        try:
+            make_decisions(record.report, record.state, Wanted(output=file))
+        except UsageError as error:  # of the report, which no caller has named
+            raise ReportError(str(error)) from error
         _copy(file, record.run_id, answer)
 
 
@@ -105,6 +121,9 @@ OPERATIONS: Final = (
         answers={
             200: Answer(what="The decisions.", headers={"Content-Disposition": "a name for the file"}),
         },
-        refusals={409: "The run has not ended, or the decisions failed.", 502: "They cannot be read."},
+        refusals={
+            409: "The run has not ended, or the decisions failed.",
+            502: "They cannot be read, or made.",
+        },
     ),
 )

@@ -1,6 +1,7 @@
 """Reports by HTTP: in each format, written as they are sent."""
 
 import asyncio
+import stat
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal
@@ -10,12 +11,13 @@ from aiohttp import web
 from pydantic import Field
 
 from batchscan.config import Config
-from batchscan.errors import ReportError
+from batchscan.errors import ReportError, UsageError
 from batchscan.formats.registry import FORMATS
 from batchscan.ledger.runs import RunRecord
 from batchscan.lookback import look_back
 from batchscan.models import ROW_SCHEMA
 from batchscan.publish import write_document
+from batchscan.report.lines import read_failure
 from batchscan.service.documents import Order
 from batchscan.service.keys import DOWNLOADS, SETTLED
 from batchscan.service.operations import Answer, Operation, path_parameter, read_query
@@ -55,6 +57,7 @@ async def ended_run(request: web.Request, run_id: str) -> RunRecord:
 
     Raises:
         RefusedError: there is none such.
+        ReportError: whether its report is there cannot be told.
     """
     listed = await find_run(request, run_id)
     state, record = describe(request, listed).state, listed.record
@@ -62,9 +65,18 @@ async def ended_run(request: web.Request, run_id: str) -> RunRecord:
         raise RefusedError(
             409, f"run {run_id} is {state}; its report is whole when it has ended", code="not-ended"
         )
-    if record is None or not await asyncio.to_thread(record.report.is_file):
+    if record is None or not await asyncio.to_thread(_is_there, record.report):
         raise RefusedError(404, f"run {run_id} has no report: it ended before, or the file is gone")
     return record
+
+
+def _is_there(report: Path) -> bool:
+    try:
+        return stat.S_ISREG(report.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise read_failure(report, error) from error
 
 
 async def get_report(request: web.Request) -> web.StreamResponse:
@@ -86,8 +98,12 @@ async def get_report(request: web.Request) -> web.StreamResponse:
 
 
 def _write(config: Config, record: RunRecord, name: str, file: BinaryIO) -> None:
+    FORMATS[name].opener()  # what is not installed is of the request
     past = look_back(config, record.report, record) if FORMATS[name].looks_back else None
-    write_document(record.report, name, file, state=record.state, summary=record.summary, run=past)
+    try:
+        write_document(record.report, name, file, state=record.state, summary=record.summary, run=past)
+    except UsageError as error:  # of the file, which no caller has named
+        raise ReportError(str(error)) from error
 
 
 def _copy(report: Path, run_id: str, file: BinaryIO) -> None:
@@ -101,7 +117,7 @@ def _copy(report: Path, run_id: str, file: BinaryIO) -> None:
                 if row.endswith(b"\n"):
                     file.write(row)
     except OSError as error:
-        raise ReportError(f"{report}: cannot be read ({error.strerror})") from error
+        raise read_failure(report, error) from error
 
 
 OPERATIONS: Final = (

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,12 +17,14 @@ from cli_lab import SECRET_ID, SECRET_KEY, until
 from service_lab import API, ServiceLab
 from structlog.testing import capture_logs
 
+from batchscan.config import Config
 from batchscan.errors import LedgerError, ReportError, UsageError
+from batchscan.formats.registry import FORMATS
 from batchscan.ledger.queue import KeyReusedError, Queue, QueueState, Work
-from batchscan.ledger.runs import RunRequest
+from batchscan.ledger.runs import RunRecord, RunRequest
 from batchscan.ledger.store import open_ledger
-from batchscan.models import Problem
-from batchscan.service import stream
+from batchscan.models import Problem, RunState
+from batchscan.service import decisions_api, reports_api, stream
 from batchscan.service.app import make_app
 from batchscan.service.guard import frame
 from batchscan.service.problems import problem_response
@@ -290,6 +293,29 @@ async def test_the_services_end_waits_for_no_report_that_is_being_made() -> None
             await reply.read()
     go_on.set()
     await until(ended.is_set)
+
+
+def test_a_file_of_the_services_own_that_fails_is_no_wrong_request(tmp_path: Path) -> None:
+    record = RunRecord(
+        id=1,
+        run_id="r" * 26,
+        scope=1,
+        state=RunState.COMPLETE,
+        started_at=0.0,
+        finished_at=1.0,
+        request=WORK.request,
+        report=tmp_path,  # which can be looked at, but not opened as a file
+        counts={},
+        summary=None,
+    )
+    for name in sorted(FORMATS.keys() - {"html"}):  # which asks the ledger first
+        with pytest.raises(ReportError, match="cannot be read"):
+            reports_api._write(Config(), record, name, BytesIO())
+    with pytest.raises(ReportError, match="cannot be read"):
+        decisions_api._make(tmp_path, record, BytesIO())
+    with pytest.raises(ReportError, match="cannot be written"):
+        decisions_api._make(tmp_path / "gone", record, BytesIO())
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_part_that_ends_is_told_unless_it_may() -> None:

@@ -66,6 +66,25 @@ async def test_a_run_is_carried_out_told_of_and_read_in_each_format(room: Room) 
     assert found["runs"] == [{"run_id": run_id, "how": found["runs"][0]["how"]}]
 
 
+async def test_a_report_that_cannot_be_read_is_the_same_problem_in_each_format(room: Room) -> None:
+    place = room.lab.inputs / "unreadable"
+    skills(place, 1, "unreadable")
+    run_id = (await room.serving.order({"sources": [str(place)]}))["run_id"]
+    await room.serving.ended(run_id)
+    report = room.lab.report_of(run_id)
+    content = report.read_bytes()
+    # one that the system does not even look for, and one whose reading fails
+    for target in ("x" * 300, "/proc/self/mem"):
+        report.unlink()
+        report.symlink_to(target)
+        for path in (*(f"report?format={name}" for name in MEDIA), "decisions"):
+            problem = (await room.serving.get(f"/runs/{run_id}/{path}")).problem(502, "bad-gateway")
+            assert report.name in problem["detail"], (target, path)
+    report.unlink()
+    report.write_bytes(content)
+    assert (await room.serving.get(f"/runs/{run_id}/report")).status == 200
+
+
 async def test_the_same_key_is_the_same_run(room: Room) -> None:
     place = room.lab.inputs / "keys"
     skills(place, 1, "key")
