@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 _LOCK: Final = "serve.lock"
 _HANDLERS_S: Final = 0.5
+_IDLE_S: Final = 75.0
+"""Longer than proxies keep a connection that nobody uses; aiohttp would keep it for an hour."""
+
 _BACKLOG: Final = 1024
 _LONGEST_LINE: Final = 64 * 1024
 """Of a request: a path of 4096 characters, each of which may be written with twelve, and then some."""
@@ -72,6 +75,7 @@ async def serve(flags: Mapping[str, Any], settled: Settled, service: ServiceConf
             app,
             access_log=None,
             shutdown_timeout=_HANDLERS_S,
+            keepalive_timeout=_IDLE_S,
             max_line_size=_LONGEST_LINE,
             logger=_server_log(),
         )

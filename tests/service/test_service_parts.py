@@ -364,6 +364,40 @@ async def test_a_dead_dispatcher_ends_the_service_loudly(lab: ServiceLab) -> Non
     assert b"'dispatcher'" in err
 
 
+IMPATIENT = """
+from batchscan.service import serve
+serve._IDLE_S = 0.2
+from batchscan.cli import main
+main()
+"""
+
+
+async def test_a_connection_that_says_nothing_is_not_kept(lab: ServiceLab) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", IMPATIENT, "serve", "--config", str(lab.settings(None))),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=lab.environment({}),
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            port = int((await process.stdout.readline()).decode().rpartition(":")[2])
+            silent, quiet = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            quiet[1].write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert b"200 OK" in await quiet[0].read()  # to its end, as the other one
+            assert await silent[0].read() == b""
+            for _, writer in (silent, quiet):
+                writer.close()
+            process.terminate()
+            await process.communicate()
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 def token_file(path: Path, content: bytes, mode: int = 0o600) -> TokenFile:
     path.write_bytes(content)
     path.chmod(mode)
