@@ -217,7 +217,8 @@ class Walker:
     def walk(self, source: str, root: bytes) -> Iterator[Candidate]:
         """Every ZIP below the absolute path ``root``; ``source`` is what the rows call it."""
         base = len(os.path.join(root, b""))
-        top = self._open(root, os.path.realpath(root), 0)
+        real = os.path.realpath(root)
+        top = None if self._leads_out(real) else self._open(root, real, 0)
         levels = [] if top is None else [top]
         try:
             while levels:
@@ -253,8 +254,7 @@ class Walker:
             return None
         if entry.is_symlink():
             real = os.path.realpath(entry.path)
-            if self._filters.roots is not None and not is_inside(real, self._filters.roots):
-                self._skipped["symlink-leads-out-of-roots"] += 1
+            if self._leads_out(real):
                 return None
             covered = is_inside(real, self._covered)
             self._covered.add(real)
@@ -266,6 +266,13 @@ class Walker:
             self._skipped["symlinked-directory-already-covered"] += 1
             return None
         return self._open(entry.path, real, depth)
+
+    def _leads_out(self, real: bytes) -> bool:
+        """Whether a directory is outside of the roots, where there are any; then it is counted."""
+        if self._filters.roots is None or is_inside(real, self._filters.roots):
+            return False
+        self._skipped["symlink-leads-out-of-roots"] += 1
+        return True
 
     def _open(self, path: bytes, real: bytes, depth: int) -> _Level | None:
         try:

@@ -56,6 +56,20 @@ async def test_a_manifest_that_is_swapped_for_a_link_out_of_the_roots_is_not_rea
     assert not [path for path in reports if SECRET in path.read_text()]
 
 
+async def test_a_directory_that_is_swapped_for_a_link_out_of_the_roots_is_not_listed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    skills(root / "named", 1)
+    skills(outside, 2, SECRET)
+    roots = frozenset({os.fsencode(root.resolve())})
+    sources = resolve_sources([str(root / "named"), str(root)], [], nul=False, stdin_spool=None, roots=roots)
+    sources += resolve_sources([str(root / "named")], [], nul=False, stdin_spool=None, roots=roots)
+    swap(root / "named", outside)
+    stats = Stats()
+    found = [one async for some in discover(sources, Filters(roots=roots), stats) for one in some]
+    assert [one.path for one in found] == ["named.aside/skill-0000.zip"]
+    assert stats.skipped == {"symlink-leads-out-of-roots": 2}  # as a source, and on the way
+
+
 async def read(place: Path, roots: frozenset[bytes], target: Path | None) -> list[Candidate]:
     """Check a manifest, swap it for a link, read it."""
     sources = resolve_sources([], [str(place)], nul=False, stdin_spool=None, roots=roots)
