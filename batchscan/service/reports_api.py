@@ -17,7 +17,8 @@ from batchscan.ledger.runs import RunRecord
 from batchscan.lookback import look_back
 from batchscan.models import ROW_SCHEMA
 from batchscan.publish import write_document
-from batchscan.report.lines import read_failure
+from batchscan.report.gaps import find_gaps
+from batchscan.report.lines import BLOCK_BYTES, read_failure
 from batchscan.service.documents import Order
 from batchscan.service.keys import DOWNLOADS, SETTLED
 from batchscan.service.operations import Answer, Operation, path_parameter, read_query
@@ -41,6 +42,7 @@ MEDIA: Final = {
 }
 """What each format is sent as."""
 
+_MISSING: Final = "Batchscan-Rows-Missing"
 _UNFINISHED: Final = frozenset({"queued", "running"})
 
 FormatName = Literal["jsonl", "csv", "defectdojo", "html", "junit", "markdown", "ocsf", "parquet", "sarif"]
@@ -84,17 +86,14 @@ async def get_report(request: web.Request) -> web.StreamResponse:
     run_id = path_parameter(request, "run_id")
     wanted = read_query(request, ReportQuery).format
     record = await ended_run(request, run_id)
+    suffix = ".jsonl" if wanted == JSONL else FORMATS[wanted].suffix
+    headers = {"Content-Disposition": f'attachment; filename="{run_id}{suffix}"'}
     write: Write
     if wanted == JSONL:
-        suffix = ".jsonl"
-        write = partial(_copy, record.report, run_id)
+        write = partial(_copy, record, headers)
     else:
-        suffix = FORMATS[wanted].suffix
         write = partial(_write, request.app[SETTLED].config, record, wanted)
-    disposition = f'attachment; filename="{run_id}{suffix}"'
-    return await request.app[DOWNLOADS].send(
-        request, write, content_type=MEDIA[wanted], headers={"Content-Disposition": disposition}
-    )
+    return await request.app[DOWNLOADS].send(request, write, content_type=MEDIA[wanted], headers=headers)
 
 
 def _write(config: Config, record: RunRecord, name: str, file: BinaryIO) -> None:
@@ -106,11 +105,19 @@ def _write(config: Config, record: RunRecord, name: str, file: BinaryIO) -> None
         raise ReportError(str(error)) from error
 
 
-def _copy(report: Path, run_id: str, file: BinaryIO) -> None:
-    """Copy whole rows of this run, and nothing that somebody has put in the file's place."""
+def _copy(record: RunRecord, headers: dict[str, str], file: BinaryIO) -> None:
+    """Copy whole rows of this run, and nothing that somebody has put in the file's place.
+
+    How many are missing is told first: a report that was cut at a line's end looks whole by itself.
+    """
+    report, run_id = record.report, record.run_id
     start = msgspec.json.encode({"schema": ROW_SCHEMA, "run_id": run_id})[:-1]
     try:
         with report.open("rb") as rows:
+            if record.summary is not None:
+                count = sum(block.count(b"\n") for block in iter(partial(rows.read, BLOCK_BYTES), b""))
+                headers[_MISSING] = str(find_gaps(record.summary, count).rowless)
+                rows.seek(0)
             for row in rows:
                 if not row.startswith(start):
                     raise ReportError(f"{report}: is not the report of run {run_id} any more")
@@ -133,7 +140,11 @@ OPERATIONS: Final = (
             200: Answer(
                 what="The report.",
                 media=tuple(dict.fromkeys(MEDIA.values())),
-                headers={"Content-Disposition": "a name for the file"},
+                headers={
+                    "Content-Disposition": "a name for the file",
+                    _MISSING: "of `jsonl`: how many more inputs the run had than the report has rows; without"
+                    " it, that is not known. The other formats say so themselves.",
+                },
             )
         },
         refusals={409: "The run has not ended.", 502: "The report cannot be read."},

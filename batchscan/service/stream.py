@@ -107,20 +107,19 @@ class Downloads:
         """Answer with what ``write`` writes in a thread.
 
         What it raises before it has written a first piece is raised; later, the answer is cut off. So it is
-        when its reader goes, or reads nothing for ``_WRITE_S``; that is no error.
+        when its reader goes, or reads nothing for ``_WRITE_S``; that is no error. ``headers`` are sent
+        with the first piece, so it may add to them before.
 
         Raises:
             RefusedError: as many answers are under way as there may be.
         """
-        response = web.StreamResponse(headers={**headers, "Content-Type": content_type})
+        response = web.StreamResponse(headers={"Content-Type": content_type})
         channel = self._begin(write)
         try:
             async for piece in channel.written():
-                if not response.prepared:
-                    await response.prepare(request)
+                await _prepare(request, response, headers)
                 await _taken(request, response.write(piece))
-            if not response.prepared:
-                await response.prepare(request)
+            await _prepare(request, response, headers)
             await _taken(request, response.write_eof())
         except _UnreadError as error:
             log.info("an answer was not read to its end", reason=str(error))
@@ -164,6 +163,12 @@ class Downloads:
             self._free.release()
             raise busy from error
         return channel
+
+
+async def _prepare(request: web.Request, response: web.StreamResponse, headers: Mapping[str, str]) -> None:
+    if not response.prepared:
+        response.headers.update(headers)
+        await response.prepare(request)
 
 
 async def _taken(request: web.Request, sending: Coroutine[Any, Any, None]) -> None:

@@ -85,6 +85,26 @@ async def test_a_report_that_cannot_be_read_is_the_same_problem_in_each_format(r
     assert (await room.serving.get(f"/runs/{run_id}/report")).status == 200
 
 
+async def test_a_report_that_was_cut_at_a_lines_end_does_not_look_whole(room: Room) -> None:
+    place = room.lab.inputs / "cut"
+    skills(place, 3, "cut")
+    run_id = (await room.serving.order({"sources": [str(place)]}))["run_id"]
+    await room.serving.ended(run_id)
+    report = room.lab.report_of(run_id)
+    rows = report.read_bytes().splitlines(keepends=True)
+    for kept in (3, 2, 0):
+        report.write_bytes(b"".join(rows[:kept]))
+        told = await room.serving.get(f"/runs/{run_id}/report")
+        assert (told.status, told.text.encode()) == (200, report.read_bytes())
+        assert told.headers["Batchscan-Rows-Missing"] == str(3 - kept)
+    # nor one that was cut within a line, of which the whole ones are sent
+    report.write_bytes(b"".join(rows)[:-10])
+    told = await room.serving.get(f"/runs/{run_id}/report")
+    assert (told.text.encode(), told.headers["Batchscan-Rows-Missing"]) == (b"".join(rows[:2]), "1")
+    described = (await room.serving.get("/openapi.json")).json["paths"]["/runs/{run_id}/report"]["get"]
+    assert "Batchscan-Rows-Missing" in described["responses"]["200"]["headers"]
+
+
 async def test_the_same_key_is_the_same_run(room: Room) -> None:
     place = room.lab.inputs / "keys"
     skills(place, 1, "key")
