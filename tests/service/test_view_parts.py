@@ -1,20 +1,26 @@
 """What the live view is made of, each on its own: sessions, the pace, what waits, what a run comes to."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_lab import until
 
+from batchscan.config import Config
 from batchscan.errors import LedgerError
+from batchscan.formats.page_changes import ChangesShown
 from batchscan.ledger.ages import read_ages
+from batchscan.ledger.runs import RunRecord, RunRequest
 from batchscan.ledger.store import open_ledger
 from batchscan.models import Outcome, RiskLevel, RunState
 from batchscan.report.summary import Summary
 from batchscan.service.documents import Progress, Run
 from batchscan.service.sessions import IDLE_S, WHOLE_S, Session, Sessions
 from batchscan.service.tokens import TokenFile
+from batchscan.service.view import news
 from batchscan.service.view.lines import headline_of, line_of
 from batchscan.service.view.pace import Pacemeter
 from batchscan.stats import Meter
@@ -147,6 +153,53 @@ def test_the_pace_is_what_was_called_between_two_looks(clock: Clock) -> None:
         clock.now += 5
         pacemeter.look()
     assert set(pacemeter.of("default@intl").steps) == {0.0}
+
+
+async def test_what_a_run_found_anew_is_asked_again_once_a_fault_may_have_passed(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = ChangesShown(NOW, RUN, [], [], left_out=0, incomplete=False, warnings=[])
+    fails = True
+    looks = 0
+
+    def changes_of(_: Config, __: RunRecord) -> ChangesShown:
+        nonlocal looks
+        looks += 1
+        if fails:
+            raise LedgerError("the disk is away")
+        return shown
+
+    monkeypatch.setattr(news, "changes_of", changes_of)
+    monkeypatch.setattr(news, "show_changes", lambda changes: changes)
+    record = RunRecord(
+        id=1,
+        run_id=RUN,
+        scope=1,
+        state=RunState.COMPLETE,
+        started_at=NOW,
+        finished_at=NOW,
+        request=RunRequest(sources=("/srv",), directory="/", endpoint="embedded"),
+        report=tmp_path / "report.jsonl",
+        counts={},
+        summary=None,
+    )
+    knows = news.News(Config(), clock)
+    finding_out = asyncio.create_task(knows.run())
+    try:
+        assert knows.of(record) is None
+        await until(lambda: knows.is_known(RUN))
+        fails = False
+        clock.now += 299
+        assert knows.of(record) is None
+        assert not knows._wanted  # pages that are renewed each second read no reports each second
+        clock.now += 1
+        await until(lambda: knows.of(record) is not None)
+        assert knows.of(record) == shown
+        clock.now += 10_000
+        assert knows.of(record) == shown
+        assert looks == 2
+    finally:
+        finding_out.cancel()
 
 
 async def test_what_waits_is_counted_by_age_where_a_run_waits_for_it(tmp_path: Path) -> None:

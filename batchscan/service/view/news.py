@@ -1,16 +1,18 @@
 """What a run found that the one before it had not: compared once, beside the pages that show it.
 
 Two reports of a million rows are read for it, so no page waits: the first who asks begins it, one at a time,
-and a few results are kept.
+and a few results are kept. Where nothing was found out, it is tried again some minutes later: faults pass.
 """
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 import structlog
 
 from batchscan.config import Config
@@ -23,6 +25,14 @@ log = structlog.get_logger(__name__)
 
 _KEPT: Final = 16
 _WAITING: Final = 4
+_AGAIN_S: Final = 300.0
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """What was found out, if it could be, and when it was last tried."""
+
+    changes: ChangesShown | None
+    at: float
 
 
 class News:
@@ -30,11 +40,13 @@ class News:
 
     Args:
         config: of the service.
+        clock: seconds that only go on.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
-        self._found: OrderedDict[str, ChangesShown | None] = OrderedDict()
+        self._clock = clock
+        self._found: OrderedDict[str, _Result] = OrderedDict()
         self._wanted: OrderedDict[str, RunRecord] = OrderedDict()
         self._asked = asyncio.Event()
 
@@ -45,9 +57,11 @@ class News:
     def of(self, record: RunRecord) -> ChangesShown | None:
         """Tell what is known of a run that has ended; None until it is found out, or where it cannot be."""
         run_id = record.run_id
-        if run_id in self._found:
+        result = self._found.get(run_id)
+        if result is not None:
             self._found.move_to_end(run_id)
-            return self._found[run_id]
+            if result.changes is not None or self._clock() - result.at < _AGAIN_S:
+                return result.changes
         if run_id not in self._wanted and len(self._wanted) < _WAITING:
             self._wanted[run_id] = record
             self._asked.set()
@@ -60,7 +74,8 @@ class News:
             self._asked.clear()
             while self._wanted:
                 record = next(iter(self._wanted.values()))
-                self._found[record.run_id] = await self._look(record)
+                changes = await self._look(record)
+                self._found[record.run_id] = _Result(changes, self._clock())
                 del self._wanted[record.run_id]
                 if len(self._found) > _KEPT:
                     self._found.popitem(last=False)
