@@ -6,6 +6,8 @@ fails on the way is cut off, so that nobody takes half of it for the whole.
 
 import asyncio
 import io
+import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -114,6 +116,7 @@ class Downloads:
             RefusedError: as many answers are under way as there may be.
         """
         response = web.StreamResponse(headers={"Content-Type": content_type})
+        transport = request.transport
         channel = self._begin(write)
         try:
             async for piece in channel.written():
@@ -123,10 +126,10 @@ class Downloads:
             await _taken(request, response.write_eof())
         except _UnreadError as error:
             log.info("an answer was not read to its end", reason=str(error))
-            _cut(request)
+            _cut(transport)
         except BaseException:  # also when the service stops
             if response.prepared:
-                _cut(request)
+                _cut(transport)
             raise
         finally:
             channel.leave()
@@ -197,6 +200,11 @@ def _waiting(request: web.Request) -> int:
     return 0 if request.transport is None else request.transport.get_write_buffer_size()
 
 
-def _cut(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
+def _cut(transport: asyncio.Transport | None) -> None:
+    """End the connection by a reset: by its mere end, HTTP/1.0 takes what has come for the whole."""
+    if transport is None:
+        return
+    with suppress(OSError):  # it is closed
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()

@@ -194,6 +194,41 @@ async def test_an_answer_that_is_not_read_to_its_end_is_no_defect(
     assert [line["status"] for line in logged if line["event"] == "request"] == [200]
 
 
+@pytest.mark.parametrize("stops", [False, True])
+async def test_an_answer_without_a_length_that_is_cut_off_does_not_look_whole(stops: bool) -> None:
+    """As proxies ask: to HTTP/1.0 the end of the connection is the end of the answer."""
+    go_on = threading.Event()
+
+    def failing(file: BinaryIO) -> None:
+        file.write(b"x" * 5_000_000)
+        go_on.wait()
+        raise ReportError("the disk failed")
+
+    loop = asyncio.get_running_loop()
+
+    async def to_the_end(reader: socket.socket) -> None:
+        while await loop.sock_recv(reader, 1 << 20):
+            pass
+
+    try:
+        with socket.socket() as reader:
+            reader.setblocking(False)
+            async with listening(sending(failing)) as url:
+                host, _, port = url.removeprefix("http://").partition(":")
+                await loop.sock_connect(reader, (host, int(port)))
+                await loop.sock_sendall(reader, b"GET / HTTP/1.0\r\n\r\n")
+                assert (await loop.sock_recv(reader, 100)).startswith(b"HTTP/1.0 200 OK")
+                if not stops:
+                    go_on.set()
+                    with pytest.raises(ConnectionResetError):
+                        await to_the_end(reader)
+            if stops:
+                with pytest.raises(ConnectionResetError):
+                    await to_the_end(reader)
+    finally:
+        go_on.set()
+
+
 async def test_a_writer_that_goes_on_without_its_reader_fails_each_time() -> None:
     failed: list[str] = []
 
