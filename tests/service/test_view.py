@@ -229,6 +229,9 @@ async def test_a_run_is_asked_for_once_and_its_pages_show_hostile_names_as_text(
         assert (await browser.get(f"{way}/findings?{query}")).status in (404, 422), query
     csv = await browser.get(f"{way}/report?format=csv")
     assert csv.headers["Content-Disposition"].startswith("attachment")
+    assert (
+        await browser._ask("HEAD", f"{way}/report", {})
+    ).status == 405  # all of it would be made for a head
     sha256 = hashlib.sha256(skill("skill 1")).hexdigest()
     found = await browser.get(f"{VIEW}/skills?name=skill-0001.zip")
     assert found.headers["Location"] == f"{VIEW}/skills/{sha256}"

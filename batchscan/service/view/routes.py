@@ -43,7 +43,7 @@ def add_view(app: web.Application) -> None:
             web.get(f"{VIEW}/runs/{{run_id}}/live", runs.live, allow_head=False),
             web.post(f"{VIEW}/runs/{{run_id}}/cancel", runs.end),
             web.get(f"{VIEW}/runs/{{run_id}}/findings", findings.show),
-            web.get(f"{VIEW}/runs/{{run_id}}/report", get_report),
+            web.get(f"{VIEW}/runs/{{run_id}}/report", get_report, allow_head=False),
             web.get(f"{VIEW}/skills", skills.find_skill),
             web.get(f"{VIEW}/skills/{{sha256}}", skills.show_skill),
             web.get(f"{VIEW}/schedules", show_schedules),
