@@ -68,7 +68,7 @@ def check_growth(left: Left, found: Findings) -> None:
         "RSS slope",
         f"{slope_of(hours, rss):+.1f} MB/h after the warm-up, {slope:+.1f} in the second half of that",
     )
-    found.claim(not long or slope <= SLOPE_MB_H, f"RSS grows by {slope:.1f} MB/h to the end")
+    found.claim(not long or slope <= SLOPE_MB_H, f"RSS grows by {slope:.1f} MB/h")
     for name, series in (
         ("descriptors", samples),
         ("threads", samples),

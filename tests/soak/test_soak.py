@@ -97,6 +97,12 @@ def test_the_checks_see_what_grows(work: Path) -> None:
     left.tasks = [{"at": at, "tasks": 100, "objects": 50_000} for at in times]
     check_growth(left, even)
     assert even.broken == []
+    filling = [min(number, len(times) // 2) for number in range(len(times))]
+    left.samples = [
+        {"at": at, **usual, "rss": 150e6 + 3e5 * fill} for at, fill in zip(times, filling, strict=True)
+    ]
+    check_growth(left, even)
+    assert even.broken == [], "what has filled by the middle, and then stays"
     left.samples = [
         {
             "at": at,
